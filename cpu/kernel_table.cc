@@ -20,6 +20,8 @@ constexpr auto kF32 = WeightFormat::kF32;
 constexpr auto kF16 = WeightFormat::kF16;
 constexpr auto kBf16 = WeightFormat::kBf16;
 constexpr auto kFp8 = WeightFormat::kFp8E4M3Block;
+constexpr auto kInt8 = WeightFormat::kInt8Group;
+constexpr auto kInt4 = WeightFormat::kInt4Group;
 
 constexpr std::array kRows = {
     Dot(kFp8, Isa::kAvx2, avx2::DotFp8),
@@ -30,10 +32,14 @@ constexpr std::array kRows = {
     Transposed(kBf16, Isa::kAvx2, avx2::TransposedBf16),
     Transposed(kF16, Isa::kAvx2, avx2::TransposedF16),
     Transposed(kF32, Isa::kAvx2, avx2::TransposedF32),
+    Dot(kInt4, Isa::kScalar, scalar::Dot),
+    Dot(kInt8, Isa::kScalar, scalar::Dot),
     Dot(kFp8, Isa::kScalar, scalar::Dot),
     Dot(kBf16, Isa::kScalar, scalar::Dot),
     Dot(kF16, Isa::kScalar, scalar::Dot),
     Dot(kF32, Isa::kScalar, scalar::Dot),
+    Transposed(kInt4, Isa::kScalar, scalar::Transposed),
+    Transposed(kInt8, Isa::kScalar, scalar::Transposed),
     Transposed(kFp8, Isa::kScalar, scalar::Transposed),
     Transposed(kBf16, Isa::kScalar, scalar::Transposed),
     Transposed(kF16, Isa::kScalar, scalar::Transposed),

@@ -158,7 +158,7 @@ MatView ModelWeights::Matrix(const WeightId& id, const Plan& plan) const {
                .columns = tensor->columns,
                .row_bytes = RowBytes(tensor->format, tensor->columns)};
   if (tensor->scales) {
-    view.scales = reinterpret_cast<const float*>(memory_ + item.scale_offset);
+    view.scales = memory_ + item.scale_offset;
     view.scale_columns = tensor->scales->columns;
     view.block_rows = tensor->scales->block_rows;
     view.block_columns = tensor->scales->block_columns;

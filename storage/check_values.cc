@@ -49,6 +49,9 @@ int64_t FindBad(std::span<const std::byte> bytes, WeightFormat format) {
       return FindBad<uint16_t>(bytes, 0x7F80u, 0x7F80u);
     case WeightFormat::kFp8E4M3Block:
       return FindBad<uint8_t>(bytes, 0x7Fu, 0x7Fu);
+    case WeightFormat::kInt8Group:
+    case WeightFormat::kInt4Group:
+      return -1;  // every code is a number
   }
   return -1;
 }
@@ -64,6 +67,8 @@ bool IsNan(const std::byte* at, WeightFormat format) {
     case WeightFormat::kBf16:
       return (word & 0x007Fu) != 0;
     case WeightFormat::kFp8E4M3Block:
+    case WeightFormat::kInt8Group:
+    case WeightFormat::kInt4Group:
       return true;
   }
   return true;

@@ -76,7 +76,7 @@ Status Checkpoint::ReadF32(const StoredTensor& tensor, std::span<float> out) con
                           .rows = tensor.rows,
                           .columns = tensor.columns,
                           .row_bytes = RowBytes(tensor.format, tensor.columns),
-                          .scales = scales.data(),
+                          .scales = reinterpret_cast<const std::byte*>(scales.data()),
                           .scale_columns = stored.columns,
                           .block_rows = stored.block_rows,
                           .block_columns = stored.block_columns};

@@ -132,11 +132,12 @@ void SegmentTile(const std::byte* w, int64_t begin, int64_t count, __m256 scale,
 // Calls body(begin, count, scale) for each segment of row r.
 template <typename Body>
 void ForSegments(const MatView& w, int64_t r, Body&& body) {
-  const float* scales = w.RowScales(r);
+  const std::byte* scales = w.RowScales(r);
   const int64_t block = scales == nullptr ? w.columns : w.block_columns;
   for (int64_t from = 0, b = 0; from < w.columns; from += block, ++b) {
     const int64_t to = std::min(from + block, w.columns);
-    const float scale = scales == nullptr ? 1.f : scales[b];
+    const float scale =
+        scales == nullptr ? 1.f : DecodeScale(w.scale_type, scales + b * ScaleBytes(w.scale_type));
     for (int64_t begin = from; begin < to; begin += kSegment)
       body(begin, std::min(kSegment, to - begin), scale);
   }

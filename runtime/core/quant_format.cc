@@ -18,6 +18,8 @@ constexpr std::array<FormatInfo, kWeightFormats> kFormats = {{
     {WeightFormat::kF16, "f16", 16, false},
     {WeightFormat::kBf16, "bf16", 16, false},
     {WeightFormat::kFp8E4M3Block, "fp8-e4m3-block", 8, true},
+    {WeightFormat::kInt8Group, "int8-group", 8, true},
+    {WeightFormat::kInt4Group, "int4-group", 4, true},
 }};
 
 template <typename T>
@@ -35,7 +37,25 @@ const FormatInfo& Describe(WeightFormat format) {
   return info;
 }
 
-int64_t RowBytes(WeightFormat format, int64_t columns) { return columns * Describe(format).bits / 8; }
+bool IsInteger(WeightFormat format) {
+  return format == WeightFormat::kInt8Group || format == WeightFormat::kInt4Group;
+}
+
+int64_t RowBytes(WeightFormat format, int64_t columns) { return (columns * Describe(format).bits + 7) / 8; }
+
+int64_t ScaleBytes(ScaleType type) { return type == ScaleType::kF32 ? 4 : 2; }
+
+float DecodeScale(ScaleType type, const std::byte* at) {
+  switch (type) {
+    case ScaleType::kF32:
+      return Load<float>(at);
+    case ScaleType::kF16:
+      return F16ToF32(Load<uint16_t>(at));
+    case ScaleType::kBf16:
+      return Bf16ToF32(Load<uint16_t>(at));
+  }
+  return std::numeric_limits<float>::quiet_NaN();
+}
 
 float F16ToF32(uint16_t bits) {
   const uint32_t sign = uint32_t{bits & 0x8000u} << 16;
@@ -83,7 +103,15 @@ void DecodeRow(const MatView& matrix, int64_t row, std::span<float> out) {
   MORAINE_CHECK_EQ(static_cast<int64_t>(out.size()), matrix.columns);
   MORAINE_CHECK(row >= 0 && row < matrix.rows);
   const std::byte* bytes = matrix.Row(row);
-  const float* scales = matrix.RowScales(row);
+  const std::byte* scales = matrix.RowScales(row);
+  const uint8_t* zeros = matrix.RowZeros(row);
+  const auto scale = [&](int64_t c) {
+    return DecodeScale(matrix.scale_type, scales + c / matrix.block_columns * ScaleBytes(matrix.scale_type));
+  };
+  const auto dequantise = [&](int quant, uint8_t middle, int64_t c) {
+    const int zero = zeros == nullptr ? middle : zeros[c / matrix.block_columns];
+    return static_cast<float>(quant - zero) * scale(c);
+  };
   for (int64_t c = 0; c < matrix.columns; ++c) {
     float& value = out[static_cast<size_t>(c)];
     switch (matrix.format) {
@@ -97,7 +125,13 @@ void DecodeRow(const MatView& matrix, int64_t row, std::span<float> out) {
         value = Bf16ToF32(Load<uint16_t>(bytes + 2 * c));
         break;
       case WeightFormat::kFp8E4M3Block:
-        value = Fp8E4M3ToF32(Load<uint8_t>(bytes + c)) * scales[c / matrix.block_columns];
+        value = Fp8E4M3ToF32(Load<uint8_t>(bytes + c)) * scale(c);
+        break;
+      case WeightFormat::kInt8Group:
+        value = dequantise(Load<uint8_t>(bytes + c), kInt8Zero, c);
+        break;
+      case WeightFormat::kInt4Group:
+        value = dequantise(Load<uint8_t>(bytes + c / 2) >> (4 * (c % 2)) & 0xF, kInt4Zero, c);
         break;
     }
   }

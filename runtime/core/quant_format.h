@@ -4,6 +4,7 @@
 // wanted, rows in cpu/kernel_table.cc, a line in storage/FORMAT.md where it is stored by us. Nothing else.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <span>
@@ -15,9 +16,18 @@ enum class WeightFormat : uint8_t {
   kF32,
   kF16,
   kBf16,
-  kFp8E4M3Block,  // e4m3 (no infinities, one NaN per sign) with one f32 scale per block of rows x columns
+  kFp8E4M3Block,  // e4m3 (no infinities, one NaN per sign) with one scale per block of rows x columns
+  kInt8Group,     // unsigned bytes q; weight = (q - zero) scale, one of each per row and group of columns
+  kInt4Group,     // the same in four bits: column 2 i in the low half of byte i, column 2 i + 1 in the high
 };
-inline constexpr int kWeightFormats = 4;
+inline constexpr int kWeightFormats = 6;
+
+/// The zero of an integer format that stores none of its own: half its range (compressed-tensors, symmetric).
+inline constexpr uint8_t kInt8Zero = 128;
+inline constexpr uint8_t kInt4Zero = 8;
+
+/// How block or group scales lie in memory.
+enum class ScaleType : uint8_t { kF32, kF16, kBf16 };
 
 struct FormatInfo {
   WeightFormat format;
@@ -28,7 +38,10 @@ struct FormatInfo {
 
 const FormatInfo& Describe(WeightFormat format);
 
-/// Bytes of one stored row of `columns` weights, scales not counted.
+/// True for the formats whose products may be formed in integers.
+bool IsInteger(WeightFormat format);
+
+/// Bytes of one stored row of `columns` weights without padding, scales not counted.
 int64_t RowBytes(WeightFormat format, int64_t columns);
 
 /// Exact conversions. The decoders accept every bit pattern; NaN stays NaN. The encoders round to nearest,
@@ -38,6 +51,9 @@ float Bf16ToF32(uint16_t bits);
 float Fp8E4M3ToF32(uint8_t bits);
 uint16_t F32ToBf16(float value);
 uint8_t F32ToFp8E4M3(float value);
+
+int64_t ScaleBytes(ScaleType type);  // of one scale
+float DecodeScale(ScaleType type, const std::byte* at);
 
 struct MatView;
 

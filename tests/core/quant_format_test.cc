@@ -97,7 +97,7 @@ TEST(DecodeRow, BlockScalesFollowTheStoredRowEvenInASlice) {
                        .rows = 5,
                        .columns = 7,
                        .row_bytes = 7,
-                       .scales = scales.data(),
+                       .scales = reinterpret_cast<const std::byte*>(scales.data()),
                        .scale_columns = 3,
                        .block_rows = 2,
                        .block_columns = 3};
@@ -109,6 +109,40 @@ TEST(DecodeRow, BlockScalesFollowTheStoredRowEvenInASlice) {
   EXPECT_EQ(row, (std::vector<float>{1, 1, 1, 2, 2, 2, 3}));
   DecodeRow(slice, 1, row);
   EXPECT_EQ(row, (std::vector<float>{4, 4, 4, 5, 5, 5, 6}));
+}
+
+TEST(DecodeRow, IntegerGroupsTakeTheirScaleAndTheirZero) {
+  // Two rows of five columns in groups of two; int4 rows take three bytes, the last half empty.
+  const std::vector<uint8_t> nibbles = {0x98, 0x0F, 0x07, 0x10, 0x32, 0xF4};
+  const std::vector<uint16_t> scales = {0x3F80, 0x4000, 0x4040, 0x3F00, 0x3F80, 0x4000};  // bf16 1 2 3 .5 1 2
+  MatView matrix{.data = reinterpret_cast<const std::byte*>(nibbles.data()),
+                 .format = WeightFormat::kInt4Group,
+                 .rows = 2,
+                 .columns = 5,
+                 .row_bytes = 3,
+                 .scales = reinterpret_cast<const std::byte*>(scales.data()),
+                 .scale_type = ScaleType::kBf16,
+                 .scale_columns = 3,
+                 .block_rows = 1,
+                 .block_columns = 2};
+  std::vector<float> row(5);
+  DecodeRow(matrix, 0, row);
+  EXPECT_EQ(row, (std::vector<float>{0, 1, 14, -16, -3}));
+  DecodeRow(matrix.Rows(1, 2), 0, row);
+  EXPECT_EQ(row, (std::vector<float>{-4, -3.5, -6, -5, -8}));
+
+  const std::vector<uint8_t> zeros = {1, 2, 3, 0, 15, 4};
+  matrix.zeros = zeros.data();
+  DecodeRow(matrix, 1, row);
+  EXPECT_EQ(row, (std::vector<float>{0, .5, -13, -12, 0}));
+
+  const std::vector<uint8_t> bytes = {0, 255, 128, 129, 127};
+  matrix.format = WeightFormat::kInt8Group;
+  matrix.data = reinterpret_cast<const std::byte*>(bytes.data());
+  matrix.row_bytes = 5;
+  matrix.zeros = nullptr;
+  DecodeRow(matrix, 0, row);
+  EXPECT_EQ(row, (std::vector<float>{-128, 127, 0, 2, -3}));
 }
 
 }  // namespace

@@ -131,9 +131,9 @@ TEST_P(DotRowTest, GivesTheSameBitsForAnyRowsAndSlices) {
 }
 
 TEST_P(KernelRowTest, NanWeightsStayNan) {
+  if (IsInteger(GetParam().format)) GTEST_SKIP() << "integers hold no NaN";
   Matrix w(GetParam().format, 3, 40, 3);
-  std::byte* at = w.bytes.data() + 1 + w.view.row_bytes + RowBytes(GetParam().format, 39);
-  Matrix::Put(GetParam().format, std::nanf(""), &at);
+  w.Put(1, 39, std::nanf(""));
   if (GetParam().op == KernelOp::kDot) {
     const auto y = RunDot(GetParam().dot, w.view, {RandomVector(40, 1)});
     EXPECT_TRUE(std::isnan(y[0][1]));
@@ -158,7 +158,7 @@ TEST(KernelProperties, AnyShapeIsWithinTheBound) {
     const auto rows = *rc::gen::inRange<int64_t>(1, 40);
     const auto columns = *rc::gen::inRange<int64_t>(1, 700);
     const auto block = *rc::gen::inRange<int32_t>(1, 200);
-    const Matrix w(row.format, rows, columns, *rc::gen::arbitrary<uint32_t>(), block);
+    const Matrix w(row.format, rows, columns, *rc::gen::arbitrary<uint32_t>(), {.block = block});
     const auto x = RandomVector(columns, 9);
     ExpectDotWithinBound(w.view, x, RunDot(row.dot, w.view, {x})[0]);
     RC_ASSERT(!::testing::Test::HasFatalFailure());

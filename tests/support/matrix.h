@@ -26,10 +26,16 @@ inline uint16_t F32ToF16(float value) {
   return sign | static_cast<uint16_t>(bits);
 }
 
-/// A matrix whose bytes start at an odd address, as a slot filled from a file may. Values are about normal
-/// with deviation 1.
+struct MatrixOptions {
+  int32_t block = 128;  // of a scaled format: rows and columns of FP8 blocks, the group of integers
+  ScaleType scale_type = ScaleType::kF32;
+  bool zeros = false;  // integer formats: a zero for each group
+};
+
+/// A matrix whose bytes, scales and zeros start at odd addresses, as a slot filled from a file may. Weights
+/// are about normal with deviation 1.
 struct Matrix {
-  Matrix(WeightFormat format, int64_t rows, int64_t columns, uint32_t seed, int32_t block = 128)
+  Matrix(WeightFormat format, int64_t rows, int64_t columns, uint32_t seed, const MatrixOptions& options = {})
       : bytes(static_cast<size_t>(rows * RowBytes(format, columns) + 1)) {
     std::mt19937 random(seed);
     std::normal_distribution<float> normal;
@@ -39,43 +45,77 @@ struct Matrix {
             .columns = columns,
             .row_bytes = RowBytes(format, columns)};
     if (Describe(format).scaled) {
-      view.block_rows = view.block_columns = block;
-      view.scale_columns = (columns + block - 1) / block;
-      for (int64_t i = 0; i < (rows + block - 1) / block * view.scale_columns; ++i) {
-        scales.push_back(std::exp(0.5f * normal(random)) / 64.f);
+      view.block_rows = IsInteger(format) ? 1 : options.block;
+      view.block_columns = options.block;
+      view.scale_type = options.scale_type;
+      view.scale_columns = (columns + options.block - 1) / options.block;
+      const int64_t count = (rows + view.block_rows - 1) / view.block_rows * view.scale_columns;
+      scales.resize(static_cast<size_t>(count * ScaleBytes(options.scale_type) + 1));
+      view.scales = scales.data() + 1;
+      const float unit = format == WeightFormat::kInt4Group ? 1.f / 3 : 1.f / 64;
+      for (int64_t i = 0; i < count; ++i) PutScale(i, std::exp(0.5f * normal(random)) * unit);
+      if (options.zeros) {
+        zeros.push_back(0);
+        const int range = format == WeightFormat::kInt4Group ? 16 : 256;
+        for (int64_t i = 0; i < count; ++i) zeros.push_back(static_cast<uint8_t>(random() % range));
+        view.zeros = zeros.data() + 1;
       }
-      view.scales = scales.data();
     }
-    std::byte* at = bytes.data() + 1;
-    for (int64_t i = 0; i < rows * columns; ++i) Put(format, normal(random), &at);
+    for (int64_t r = 0; r < rows; ++r) {
+      for (int64_t c = 0; c < columns; ++c) Put(r, c, normal(random));
+    }
   }
   Matrix(const Matrix&) = delete;
   Matrix& operator=(const Matrix&) = delete;
 
-  static void Put(WeightFormat format, float value, std::byte** at) {
-    const auto store = [at](auto bits) {
-      std::memcpy(*at, &bits, sizeof bits);
-      *at += sizeof bits;
+  /// Stores `value`, before its scale, as the nearest code of the format.
+  void Put(int64_t row, int64_t column, float value) {
+    std::byte* at = bytes.data() + 1 + row * view.row_bytes;
+    const auto store = [&](auto bits, int64_t offset) { std::memcpy(at + offset, &bits, sizeof bits); };
+    const auto code = [&](float unit, int middle) {
+      return static_cast<uint8_t>(
+          std::clamp(static_cast<int>(std::lrint(value * unit)) + middle, 0, 2 * middle - 1));
     };
-    switch (format) {
+    switch (view.format) {
       case WeightFormat::kF32:
-        store(value);
+        store(value, 4 * column);
         break;
       case WeightFormat::kF16:
-        store(F32ToF16(value));
+        store(F32ToF16(value), 2 * column);
         break;
       case WeightFormat::kBf16:
-        store(F32ToBf16(value));
+        store(F32ToBf16(value), 2 * column);
         break;
       case WeightFormat::kFp8E4M3Block:
-        store(F32ToFp8E4M3(value * 64.f));
+        store(F32ToFp8E4M3(value * 64.f), column);
         break;
+      case WeightFormat::kInt8Group:
+        store(code(64.f, kInt8Zero), column);
+        break;
+      case WeightFormat::kInt4Group: {
+        std::byte& byte = at[column / 2];
+        const bool high = column % 2 != 0;
+        byte = (byte & std::byte(high ? 0x0F : 0xF0)) | std::byte(code(3.f, kInt4Zero) << (high ? 4 : 0));
+        break;
+      }
     }
   }
 
   std::vector<std::byte> bytes;
-  std::vector<float> scales;
+  std::vector<std::byte> scales;
+  std::vector<uint8_t> zeros;
   MatView view;
+
+ private:
+  void PutScale(int64_t index, float value) {
+    std::byte* at = scales.data() + 1 + index * ScaleBytes(view.scale_type);
+    if (view.scale_type == ScaleType::kF32) {
+      std::memcpy(at, &value, sizeof value);
+    } else {
+      const uint16_t bits = view.scale_type == ScaleType::kF16 ? F32ToF16(value) : F32ToBf16(value);
+      std::memcpy(at, &bits, sizeof bits);
+    }
+  }
 };
 
 inline std::vector<float> RandomVector(int64_t size, uint32_t seed) {
