@@ -10,7 +10,7 @@ namespace moraine::avx512_vec {
 struct Vec {
   using Reg = __m512;
   static constexpr int64_t kLanes = 16;
-  static constexpr int kTile[3] = {2, 4, 4};
+  static constexpr int kTile[3] = {2, 2, 1};
   static Reg Zero() { return _mm512_setzero_ps(); }
   static Reg Set1(float value) { return _mm512_set1_ps(value); }
   static Reg Load(const float* at) { return _mm512_loadu_ps(at); }
