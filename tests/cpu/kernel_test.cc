@@ -145,8 +145,8 @@ TEST_P(DotRowTest, IsWithinTheBoundOfTheReference) {
         for (int t = 0; t < n; ++t) x.push_back(RandomVector(columns, static_cast<uint32_t>(t + 1)));
         const auto y = RunDot(GetParam(), w.view, x);
         for (int t = 0; t < n; ++t) {
-          ASSERT_NO_FATAL_FAILURE(ExpectDotWithinBound(
-              GetParam(), w.view, Seen(GetParam(), x[static_cast<size_t>(t)]), y[static_cast<size_t>(t)]));
+          ASSERT_NO_FATAL_FAILURE(ExpectDotWithinBound(w.view, Seen(GetParam(), x[static_cast<size_t>(t)]),
+                                                       y[static_cast<size_t>(t)]));
         }
       }
     }
