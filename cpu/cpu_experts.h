@@ -20,8 +20,9 @@ namespace moraine {
 /// nodes.
 class CpuExperts final : public Experts {
  public:
-  /// Output rows of one task in the second wave.
-  static constexpr int64_t kDownRows = 32;
+  /// Output rows of one task in either wave, in multiples of 32: as many as leave every worker a few tasks.
+  /// Each task begins somewhere else in memory, and beginnings are slow.
+  static constexpr int64_t kMaxTaskRows = 256;
 
   /// For batches of up to `max_rows` rows of experts whose matrices have one of `formats`. Memory is taken
   /// here, none in Run.
@@ -58,6 +59,7 @@ class CpuExperts final : public Experts {
   // An entry is one (row, expert) pair, entries of an expert side by side: at most max_rows K of them.
   std::vector<int64_t> first_entries_;  // [work] of each expert in the batch
   int64_t gate_up_rows_ = 0;            // rows of a task in the first wave of this batch
+  int64_t down_rows_ = 0;               // and in the second
   Operand inputs_;                      // [entries] rows of x
   Operand hidden_;                      // [entries, I] silu(gate x) * up x
   std::vector<float> gate_;             // [entries, I]
@@ -65,7 +67,7 @@ class CpuExperts final : public Experts {
   std::vector<RowPointers> gate_rows_;  // [node][entry]: where the node's slice of I begins
   std::vector<RowPointers> up_rows_;
   std::vector<float> sums_;            // [T, H]
-  std::vector<float> expert_out_;      // [worker, rows, kDownRows]: one expert's part of a task
+  std::vector<float> expert_out_;      // [worker, rows, kMaxTaskRows]: one expert's part of a task
   std::vector<RowPointers> out_rows_;  // [worker]
 };
 
