@@ -9,6 +9,7 @@
 #include "policies/attention_mode.h"
 #include "runtime/available_memory.h"
 #include "runtime/core/check.h"
+#include "runtime/core/printable.h"
 #include "runtime/kv_allocator.h"
 #include "storage/checkpoint.h"
 
@@ -155,6 +156,13 @@ Result<std::unique_ptr<Engine>> Engine::Open(const std::string& folder, const En
   MORAINE_ASSIGN_OR_RETURN(Checkpoint opened, Checkpoint::Open(folder, {.mtp = options.mtp}));
   auto checkpoint = std::make_shared<const Checkpoint>(std::move(opened));
   const ModelShape& shape = checkpoint->shape();
+  if (shape.sparse) {
+    return Fail(
+        ErrorKind::kModel,
+        fmt::format("{}: moraine synth --sparse wrote it: its weights are holes in the files and read as "
+                    "zero, so there is nothing to run; moraine inspect works",
+                    Printable(folder)));
+  }
   MORAINE_RETURN_IF_ERROR(CheckOptions(options, shape));
 
   MORAINE_ASSIGN_OR_RETURN(std::unique_ptr<CpuBackend> cpu,

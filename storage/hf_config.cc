@@ -167,6 +167,11 @@ Result<ModelShape> ReadShape(std::string_view text) {
   MORAINE_RETURN_IF_ERROR(ReadRope(fields, shape));
   if (const json* object = fields.Object("quantization_config"))
     MORAINE_RETURN_IF_ERROR(ReadQuantisation(*object, shape));
+  if (const json* synth = fields.Object("moraine_synth")) {
+    JsonFields inner(*synth, kDocument, "moraine_synth.");
+    shape.sparse = inner.Bool("sparse", false);
+    MORAINE_RETURN_IF_ERROR(inner.status());
+  }
   shape.bos_token = fields.Int32("bos_token_id", -1);
   shape.eos_tokens = fields.Tokens("eos_token_id");
   MORAINE_RETURN_IF_ERROR(fields.status());

@@ -204,7 +204,8 @@ class Assembler {
       const bool bits = record.dtype == StoredDtype::kI8
                             ? scheme.bits == 8
                             : record.shape.back() == DivideUp(spec_.columns * scheme.bits, 32);
-      const bool group = scale && scale.record->shape == std::vector<int64_t>{spec_.rows, groups};
+      const bool divides = scheme.group == 0 || spec_.columns % scheme.group == 0;
+      const bool group = divides && scale && scale.record->shape == std::vector<int64_t>{spec_.rows, groups};
       const bool zeros = scheme.symmetric != static_cast<bool>(left_[Kind::kZeroPoint]);
       return 4 * int{bits} + 2 * int{group} + int{zeros};
     };

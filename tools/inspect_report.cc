@@ -276,9 +276,10 @@ ModelFigures FiguresOf(const Checkpoint& checkpoint) {
 std::string ReportText(const Checkpoint& checkpoint, bool list_tensors) {
   const ModelFigures f = FiguresOf(checkpoint);
   std::string text =
-      fmt::format("{}\n{}, {} parameters, {} in {} shard{}\n\n", Printable(checkpoint.folder(), 4096),
+      fmt::format("{}\n{}, {} parameters, {} in {} shard{}{}\n\n", Printable(checkpoint.folder(), 4096),
                   checkpoint.shape().architecture, Weights(f.parameters), Bytes(f.bytes),
-                  checkpoint.shards().size(), checkpoint.shards().size() == 1 ? "" : "s");
+                  checkpoint.shards().size(), checkpoint.shards().size() == 1 ? "" : "s",
+                  checkpoint.shape().sparse ? "; sparse: holes in place of weights" : "");
   text += ShapeLines(checkpoint.shape()) + TokenLine(checkpoint) + ClassTable(checkpoint.report()) +
           FigureLines(checkpoint);
   if (!list_tensors) return text;
@@ -302,6 +303,7 @@ Json ReportJson(const Checkpoint& checkpoint, bool list_tensors) {
                    {"parameters", f.parameters},
                    {"bytes", f.bytes},
                    {"shards", checkpoint.shards().size()},
+                   {"sparse", s.sparse},
                    {"stored_tensors", report.stored_tensors},
                    {"stored_bytes", report.stored_bytes}};
   json["shape"] = ShapeJson(s);

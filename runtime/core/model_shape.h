@@ -91,6 +91,7 @@ struct ModelShape {
   bool tied_embeddings = false;
   std::optional<Fp8Blocks> fp8;
   std::vector<IntegerScheme> integer;  // empty: no integer weights
+  bool sparse = false;                 // moraine synth --sparse: holes stand for weights, never to be run
   int32_t bos_token = -1;              // -1: none
   std::vector<int32_t> eos_tokens;     // generation_config's list, or config's
 

@@ -151,6 +151,18 @@ TEST(IntegerCheckpoint, TakesTheSchemeThatTheTensorsFollow) {
   EXPECT_EQ(Read(*opened.result, *opened.result->Find(kUp3Id)), test::ValuesOf(model, kUp3));
 }
 
+// A row shorter than another scheme's group has one scale too; only the scheme of rows can have meant it.
+TEST(IntegerCheckpoint, TakesNoSchemeWhoseGroupDoesNotDivide) {
+  TestModel model = MakeTestModel({.dtype = "INT4", .group = 0});
+  auto& groups = model.config["quantization_config"]["config_groups"];
+  groups["group_1"] = groups["group_0"];
+  groups["group_0"]["weights"]["strategy"] = "group";
+  groups["group_0"]["weights"]["group_size"] = 64;
+  const Opened opened(model);
+  ASSERT_TRUE(opened.result.has_value()) << opened.result.error().message;
+  EXPECT_EQ(FormatName(*opened.result->Find(kUp3Id)), "int4-row");
+}
+
 TEST(IntegerCheckpoint, TakesAGroupIndexThatSaysNothing) {
   TestModel model = MakeTestModel({.dtype = "INT4"});
   std::string in_order;
