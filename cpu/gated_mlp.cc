@@ -2,8 +2,6 @@
 
 #include <algorithm>
 
-#include "cpu/vector_ops.h"
-
 namespace moraine {
 
 GatedMlp::GatedMlp(int64_t inner, int64_t max_rows)
@@ -23,10 +21,8 @@ void GatedMlp::Run(WorkerPool& pool, const KernelSet& kernels, const MlpWeights&
     const int64_t end = std::min(begin + rows, w.gate.rows);
     kernels.Dot(w.gate.format)(w.gate, begin, end, x, n, gate);
     kernels.Dot(w.up.format)(w.up, begin, end, x, n, up);
-    const auto count = static_cast<size_t>(end - begin);
-    for (int64_t t = 0; t < n; ++t) {
-      SiluMultiply({gate[t] + begin, count}, {up[t] + begin, count}, {gate[t] + begin, count});
-    }
+    for (int64_t t = 0; t < n; ++t)
+      kernels.silu(gate[t] + begin, up[t] + begin, end - begin, gate[t] + begin);
   });
   Multiply(pool, kernels, w.down, gate, n, y);
 }
