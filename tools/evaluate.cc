@@ -97,6 +97,7 @@ class Asker {
     }
     MORAINE_RETURN_IF_ERROR(Decode(streams));
     std::vector<Given> given;
+    given.reserve(streams.size());
     for (Stream& stream : streams) given.push_back(std::move(stream.given));
     return given;
   }
