@@ -13,6 +13,9 @@ find_package(fmt REQUIRED)
 moraine_require_header(moraine_expected tl/expected.hpp libexpected-dev)
 moraine_require_header(moraine_json nlohmann/json.hpp nlohmann-json3-dev)
 moraine_require_header(moraine_cli11 CLI/CLI.hpp libcli11-dev)
+moraine_require_header(moraine_hwloc hwloc.h libhwloc-dev)
+find_library(MORAINE_HWLOC_LIBRARY hwloc REQUIRED)
+target_link_libraries(moraine_hwloc INTERFACE ${MORAINE_HWLOC_LIBRARY})
 
 # oneDNN: the newest found under CMAKE_PREFIX_PATH, else what tools/fetch-onednn put into .deps, else the distribution's.
 option(MORAINE_ONEDNN "Prefill through oneDNN; OFF only where a sanitizer cannot follow it (thread)" ON)

@@ -1,12 +1,13 @@
 #include "cpu/cpu_backend.h"
 
 #include <fmt/core.h>
-#include <sched.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "cpu/cpu_dense.h"
 #include "cpu/cpu_experts.h"
+#include "cpu/cpu_quota.h"
 #include "cpu/kernel_table.h"
 #include "cpu/worker_pool.h"
 
@@ -15,16 +16,19 @@ namespace {
 
 constexpr int kMaxThreads = 1024;
 
-int UsableCpus() {
-  cpu_set_t set;
-  if (sched_getaffinity(0, sizeof set, &set) != 0) return 1;
-  return std::max(1, CPU_COUNT(&set));
+// A quota below the cores would stop every worker of a wave for the rest of each period.
+int DefaultThreads(const Topology& topology) {
+  const int cores = topology.cores();
+  const std::optional<double> quota = CpuQuota();
+  return quota ? std::clamp(static_cast<int>(std::ceil(*quota)), 1, cores) : cores;
 }
 
 }  // namespace
 
 struct CpuBackend::State {
-  State(int threads, const KernelSet& set) : pool(threads), kernels(set) {}
+  State(std::unique_ptr<Topology> topology_in, int threads, const KernelSet& set)
+      : topology(std::move(topology_in)), pool(topology->Place(threads)), kernels(set) {}
+  std::unique_ptr<Topology> topology;
   WorkerPool pool;
   KernelSet kernels;
 };
@@ -37,12 +41,18 @@ Result<std::unique_ptr<CpuBackend>> CpuBackend::Create(const CpuOptions& options
     return Fail(ErrorKind::kUsage,
                 fmt::format("--threads is {}; expected 1 to {}, or 0 for all", options.threads, kMaxThreads));
   }
-  MORAINE_ASSIGN_OR_RETURN(const KernelSet kernels, SelectKernels(options.isa));
-  const int threads = options.threads == 0 ? UsableCpus() : options.threads;
-  return std::unique_ptr<CpuBackend>(new CpuBackend(std::make_unique<State>(threads, kernels)));
+  MORAINE_ASSIGN_OR_RETURN(
+      const KernelSet kernels,
+      SelectKernels(options.isa, options.f32_activations ? Activations::kF32 : Activations::kAuto));
+  MORAINE_ASSIGN_OR_RETURN(std::unique_ptr<Topology> topology, Topology::Read());
+  const int threads = options.threads == 0 ? DefaultThreads(*topology) : options.threads;
+  return std::unique_ptr<CpuBackend>(
+      new CpuBackend(std::make_unique<State>(std::move(topology), threads, kernels)));
 }
 
 int CpuBackend::threads() const { return state_->pool.threads(); }
+const Topology& CpuBackend::topology() const { return *state_->topology; }
+int CpuBackend::nodes() const { return state_->pool.nodes(); }
 
 std::string CpuBackend::KernelNames() const {
   std::string names;
@@ -54,19 +64,19 @@ std::string CpuBackend::KernelNames() const {
   return names;
 }
 
-double CpuBackend::ScratchBytes(const ModelShape& s, const DenseOptions& options, bool mtp) const {
+double CpuBackend::ScratchBytes(const ModelShape& s, const DenseOptions& options,
+                                std::span<const WeightFormat> expert_formats, bool mtp) const {
   const auto number = [](int64_t value) { return static_cast<double>(value); };
   const double rows = options.max_rows;
   const double workers = threads();
   const double hidden = number(s.hidden);
-  const double per_row = 5 * hidden +
-                         number(s.q_lora + s.heads * (s.qk_head() + s.v_head) + s.kv_values() + s.experts) +
-                         2 * number(std::max(s.dense_inter, s.shared_inter())) +
-                         number(s.top_k) * (2 * number(s.expert_inter) + 8) + (mtp ? 2 * hidden : 0);
+  const double per_row =
+      5 * hidden + number(s.q_lora + s.heads * (s.qk_head() + s.v_head) + s.kv_values() + s.experts) +
+      2 * number(std::max(s.dense_inter, s.shared_inter())) + 2 * number(s.top_k) + (mtp ? 2 * hidden : 0);
   const double logits = options.max_logit_rows * (hidden + number(s.vocab));
-  const double per_worker =
-      LatentAttention::ScratchValues(s, options.max_rows) + rows * CpuExperts::kDownRows;
-  return sizeof(float) * (rows * per_row + logits + workers * per_worker);
+  const double per_worker = LatentAttention::ScratchValues(s, options.max_rows);
+  return sizeof(float) * (rows * per_row + logits + workers * per_worker) +
+         CpuExperts::Bytes(s, options.max_rows, expert_formats, state_->kernels, threads());
 }
 
 Result<std::unique_ptr<Dense>> CpuBackend::MakeDense(const ModelShape& shape, const DenseWeights& weights,
@@ -80,8 +90,9 @@ Result<std::unique_ptr<Dense>> CpuBackend::MakeDense(const ModelShape& shape, co
                                     std::move(pages));
 }
 
-std::unique_ptr<Experts> CpuBackend::MakeExperts(const ModelShape& shape, int32_t max_rows) {
-  return std::make_unique<CpuExperts>(shape, max_rows, state_->kernels, &state_->pool);
+std::unique_ptr<Experts> CpuBackend::MakeExperts(const ModelShape& shape, int32_t max_rows,
+                                                 std::span<const WeightFormat> formats) {
+  return std::make_unique<CpuExperts>(shape, max_rows, formats, state_->kernels, &state_->pool);
 }
 
 }  // namespace moraine

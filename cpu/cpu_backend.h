@@ -3,8 +3,10 @@
 #pragma once
 
 #include <memory>
+#include <span>
 #include <string>
 
+#include "cpu/topology.h"
 #include "runtime/core/dense.h"
 #include "runtime/core/dense_weights.h"
 #include "runtime/core/experts.h"
@@ -14,8 +16,9 @@
 namespace moraine {
 
 struct CpuOptions {
-  int threads = 0;           // 0: one per CPU this process may run on
-  std::string isa = "auto";  // "auto", or the best row allowed: "avx2", "scalar"
+  int threads = 0;               // 0: one per core this process may run on, no more than its cgroup's quota
+  std::string isa = "auto";      // "auto", or the best row allowed: "avx512-vnni", "avx512", "avx2", "scalar"
+  bool f32_activations = false;  // experts of integer formats take their input as it is, not as int8
 };
 
 /// Outlives whatever it makes. All made objects are driven from one thread.
@@ -27,19 +30,24 @@ class CpuBackend {
   ~CpuBackend();
 
   int threads() const;
+  /// The NUMA nodes that hold workers: experts come in as many slices.
+  const Topology& topology() const;
+  int nodes() const;
   /// The kernel rows in use, for the start-up line: "fp8-e4m3-block: avx2, ...".
   std::string KernelNames() const;
 
   /// Bytes MakeDense and MakeExperts take beside the KV pages, within a few percent: activations for
   /// `options.max_rows` rows, logits, attention tiles per worker. A double, since a hostile shape may pass
   /// 2^63. `mtp`: with the MTP input.
-  double ScratchBytes(const ModelShape& shape, const DenseOptions& options, bool mtp) const;
+  double ScratchBytes(const ModelShape& shape, const DenseOptions& options,
+                      std::span<const WeightFormat> expert_formats, bool mtp) const;
 
   /// `shape` and the bytes behind `weights` outlive the result. kDoesNotFit when KV memory is refused.
   Result<std::unique_ptr<Dense>> MakeDense(const ModelShape& shape, const DenseWeights& weights,
                                            const DenseOptions& options);
-  /// For batches of up to `max_rows` rows; `shape` outlives the result.
-  std::unique_ptr<Experts> MakeExperts(const ModelShape& shape, int32_t max_rows);
+  /// For batches of up to `max_rows` rows of experts in `formats`; `shape` outlives the result.
+  std::unique_ptr<Experts> MakeExperts(const ModelShape& shape, int32_t max_rows,
+                                       std::span<const WeightFormat> formats);
 
  private:
   struct State;

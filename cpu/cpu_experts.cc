@@ -2,85 +2,210 @@
 
 #include <algorithm>
 
-#include "cpu/vector_ops.h"
 #include "runtime/core/check.h"
 
 namespace moraine {
-CpuExperts::CpuExperts(const ModelShape& shape, int32_t max_rows, const KernelSet& kernels, WorkerPool* pool)
+namespace {
+
+constexpr Q8Layout kLayouts[] = {Q8Layout::kPlain, Q8Layout::kPairs};
+
+size_t Number(Q8Layout layout) { return static_cast<size_t>(layout); }
+
+bool Uses(std::span<const WeightFormat> formats, const KernelSet& kernels, Q8Layout layout) {
+  return std::any_of(formats.begin(), formats.end(), [&](WeightFormat format) {
+    return kernels.Q8Dot(format) != nullptr && LayoutFor(format) == layout;
+  });
+}
+
+}  // namespace
+
+CpuExperts::CpuExperts(const ModelShape& shape, int32_t max_rows, std::span<const WeightFormat> formats,
+                       const KernelSet& kernels, WorkerPool* pool)
     : shape_(shape),
       kernels_(kernels),
       pool_(pool),
+      max_rows_(max_rows),
+      gemm_(kernels.gemm, shape, max_rows, formats),
+      inputs_{.rows = RowPointers(int64_t{max_rows} * shape.top_k)},
+      hidden_{.rows = RowPointers(int64_t{max_rows} * shape.top_k)},
       gate_(static_cast<size_t>(int64_t{max_rows} * shape.top_k * shape.expert_inter)),
       up_(gate_.size()),
-      inputs_(int64_t{max_rows} * shape.top_k),
-      gate_rows_(int64_t{max_rows} * shape.top_k),
-      up_rows_(int64_t{max_rows} * shape.top_k),
+      gate_rows_(static_cast<size_t>(pool->nodes()), RowPointers(int64_t{max_rows} * shape.top_k)),
+      up_rows_(gate_rows_),
       sums_(static_cast<size_t>(max_rows * shape.hidden)),
       expert_out_(static_cast<size_t>(pool->threads() * max_rows * kDownRows)),
-      out_rows_(static_cast<size_t>(pool->threads()), RowPointers(max_rows)),
-      max_rows_(max_rows) {
+      out_rows_(static_cast<size_t>(pool->threads()), RowPointers(max_rows)) {
   first_entries_.reserve(static_cast<size_t>(shape.experts));
+  const int64_t entries = int64_t{max_rows} * shape.top_k;
+  for (const Q8Layout layout : kLayouts) {
+    if (!Uses(formats, kernels, layout)) continue;
+    inputs_.q8[Number(layout)] = Q8Rows(max_rows, shape.hidden);
+    inputs_.q8_rows[Number(layout)].resize(static_cast<size_t>(entries));
+    hidden_.q8[Number(layout)] = Q8Rows(entries, shape.expert_inter);
+    const Q8Row* rows = hidden_.q8[Number(layout)].rows();
+    hidden_.q8_rows[Number(layout)].assign(rows, rows + entries);
+  }
+}
+
+double CpuExperts::Bytes(const ModelShape& shape, int32_t max_rows, std::span<const WeightFormat> formats,
+                         const KernelSet& kernels, int threads) {
+  const double rows = max_rows;
+  const double entries = rows * shape.top_k;
+  const auto number = [](int64_t value) { return static_cast<double>(value); };
+  double bytes = 4 * (entries * 2 * number(shape.expert_inter) + rows * number(shape.hidden) +
+                      rows * threads * number(kDownRows)) +
+                 entries * 3 * sizeof(float*) + ExpertGemm::Bytes(kernels.gemm, shape, max_rows, formats);
+  for (const Q8Layout layout : kLayouts) {
+    if (!Uses(formats, kernels, layout)) continue;
+    bytes += rows * number(Q8Rows::BytesPerRow(shape.hidden)) +
+             entries * (number(Q8Rows::BytesPerRow(shape.expert_inter)) + 3 * sizeof(Q8Row));
+  }
+  return bytes;
 }
 
 Result<ExpertSum> CpuExperts::Run(const ExpertBatch& batch) {
+  MORAINE_RETURN_IF_ERROR(Index(batch));
+  const ExpertSum sum{.done = {}, .values = sums_.data(), .on_device = false};
+  if (batch.work.empty()) {
+    std::fill_n(sums_.begin(), batch.rows * shape_.hidden, 0.f);
+    return sum;
+  }
+  QuantiseInputs(batch);
+  const std::span<const ExpertSlice> cut = batch.work.front().slices;
+  const auto slice = [&](NodeId node) -> const ExpertSlice& { return cut[static_cast<size_t>(node.value)]; };
+  // Whole blocks, so that a task can quantise what it made.
+  gate_up_rows_ = (TaskRows(cut.front().weights.gate) + kQ8Block - 1) / kQ8Block * kQ8Block;
+  gemm_.Start(batch, first_entries_, inputs_.rows.data(), sums_.data(), *pool_);
+  // The large tasks first.
+  pool_->ForNodes([&](NodeId node) { return gemm_.GateUpTasks(batch, node) + GateUpTasks(batch, node); },
+                  [&](NodeId node, int64_t task, int worker) {
+                    const int64_t large = gemm_.GateUpTasks(batch, node);
+                    task < large ? gemm_.GateUpTask(batch, node, task, worker)
+                                 : GateUpTask(batch, node, task - large);
+                  });
+  const int64_t down_rows = gemm_.any() ? gemm_.down_rows() : kDownRows;
+  pool_->ForNodes([&](NodeId node) { return (slice(node).weights.down.rows + down_rows - 1) / down_rows; },
+                  [&](NodeId node, int64_t task, int worker) {
+                    const int64_t end = std::min((task + 1) * down_rows, slice(node).weights.down.rows);
+                    DownTask(batch, node, task * down_rows, end, worker);
+                  });
+  return sum;
+}
+
+// Waits for the weights, and gives each (row, expert) pair its entry.
+Status CpuExperts::Index(const ExpertBatch& batch) {
   MORAINE_CHECK(batch.rows <= max_rows_);
   int64_t entries = 0;
   first_entries_.clear();
   for (const ExpertWork& work : batch.work) {
     MORAINE_RETURN_IF_ERROR(work.ready.Wait());
     first_entries_.push_back(entries);
-    for (const int32_t row : work.rows)
-      inputs_[entries++] = const_cast<float*>(batch.inputs) + row * shape_.hidden;
+    for (const int32_t row : work.rows) {
+      for (const Q8Layout layout : kLayouts) {
+        const size_t l = Number(layout);
+        if (!inputs_.q8[l].empty()) inputs_.q8_rows[l][static_cast<size_t>(entries)] = inputs_.q8[l][row];
+      }
+      inputs_.rows[entries++] = const_cast<float*>(batch.inputs) + row * shape_.hidden;
+    }
   }
   MORAINE_CHECK(entries <= int64_t{max_rows_} * shape_.top_k);
-  gate_rows_.Fill(gate_.data(), shape_.expert_inter, entries);
-  up_rows_.Fill(up_.data(), shape_.expert_inter, entries);
-
-  const int64_t block = batch.work.empty() ? 1 : TaskRows(batch.work.front().weights->gate);
-  const int64_t blocks = (shape_.expert_inter + block - 1) / block;
-  pool_->ParallelFor(static_cast<int64_t>(batch.work.size()) * blocks, [&](int64_t task, int) {
-    const auto item = static_cast<size_t>(task / blocks);
-    const int64_t begin = task % blocks * block;
-    GateUpTask(batch.work[item], first_entries_[item], begin, std::min(begin + block, shape_.expert_inter));
-  });
-  pool_->ParallelFor((shape_.hidden + kDownRows - 1) / kDownRows, [&](int64_t task, int worker) {
-    DownTask(batch, task * kDownRows, std::min((task + 1) * kDownRows, shape_.hidden), worker);
-  });
-  return ExpertSum{.done = {}, .values = sums_.data(), .on_device = false};
+  hidden_.rows.Fill(gate_.data(), shape_.expert_inter, entries);
+  if (batch.work.empty()) return {};
+  MORAINE_CHECK_EQ(batch.work.front().slices.size(), pool_->nodes());
+  for (size_t node = 0; node < gate_rows_.size(); ++node) {
+    const int64_t begin = batch.work.front().slices[node].inner_begin;
+    gate_rows_[node].Fill(gate_.data() + begin, shape_.expert_inter, entries);
+    up_rows_[node].Fill(up_.data() + begin, shape_.expert_inter, entries);
+  }
+  return {};
 }
 
-void CpuExperts::GateUpTask(const ExpertWork& work, int64_t first_entry, int64_t begin, int64_t end) {
+// Each row once, however many experts it has; a single one is not worth waking anybody.
+void CpuExperts::QuantiseInputs(const ExpertBatch& batch) {
+  for (const Q8Layout layout : kLayouts) {
+    const Q8Rows& out = inputs_.q8[Number(layout)];
+    if (out.empty()) continue;
+    pool_->ParallelFor(batch.rows, [&](int64_t row, int) {
+      kernels_.quantise(batch.inputs + row * shape_.hidden, shape_.hidden, 0, shape_.hidden, layout,
+                        out[row]);
+    });
+  }
+}
+
+void CpuExperts::Multiply(const MatView& w, int64_t begin, int64_t end, const Operand& x, int64_t first_entry,
+                          int64_t n, float* const* y) const {
+  if (Quantised(w)) {
+    kernels_.Q8Dot(w.format)(w, begin, end, x.q8_rows[Number(LayoutFor(w.format))].data() + first_entry, n,
+                             y);
+  } else {
+    kernels_.Dot(w.format)(w, begin, end, x.rows.data() + first_entry, n, y);
+  }
+}
+
+int64_t CpuExperts::GateUpTasks(const ExpertBatch& batch, NodeId node) const {
+  const int64_t rows = batch.work.front().slices[static_cast<size_t>(node.value)].weights.gate.rows;
+  return static_cast<int64_t>(gemm_.Others().size()) * ((rows + gate_up_rows_ - 1) / gate_up_rows_);
+}
+
+void CpuExperts::GateUpTask(const ExpertBatch& batch, NodeId node, int64_t task) {
+  const auto at_node = static_cast<size_t>(node.value);
+  const int64_t slice_rows = batch.work.front().slices[at_node].weights.gate.rows;
+  const int64_t blocks = (slice_rows + gate_up_rows_ - 1) / gate_up_rows_;
+  const size_t item = gemm_.Others()[static_cast<size_t>(task / blocks)];
+  const ExpertWork& work = batch.work[item];
+  const ExpertSlice& slice = work.slices[at_node];
+  const MlpWeights& w = slice.weights;
   const auto n = static_cast<int64_t>(work.rows.size());
-  const MlpWeights& w = *work.weights;
-  float* const* x = inputs_.data() + first_entry;
-  float* const* gate = gate_rows_.data() + first_entry;
-  float* const* up = up_rows_.data() + first_entry;
-  kernels_.Dot(w.gate.format)(w.gate, begin, end, x, n, gate);
-  kernels_.Dot(w.up.format)(w.up, begin, end, x, n, up);
-  const auto count = static_cast<size_t>(end - begin);
+  const int64_t entry = first_entries_[item];
+  const int64_t begin = task % blocks * gate_up_rows_;
+  const int64_t end = std::min(begin + gate_up_rows_, w.gate.rows);
+  float* const* gate = gate_rows_[at_node].data() + entry;
+  float* const* up = up_rows_[at_node].data() + entry;
+  Multiply(w.gate, begin, end, inputs_, entry, n, gate);
+  Multiply(w.up, begin, end, inputs_, entry, n, up);
   for (int64_t i = 0; i < n; ++i) {
-    SiluMultiply({gate[i] + begin, count}, {up[i] + begin, count}, {gate[i] + begin, count});
+    kernels_.silu(gate[i] + begin, up[i] + begin, end - begin, gate[i] + begin);
+    if (Quantised(w.down))
+      QuantiseHidden(w.down, entry + i, slice.inner_begin + begin, slice.inner_begin + end);
   }
 }
 
-void CpuExperts::DownTask(const ExpertBatch& batch, int64_t begin, int64_t end, int worker) {
-  for (int64_t t = 0; t < batch.rows; ++t) {
-    std::fill(sums_.begin() + t * shape_.hidden + begin, sums_.begin() + t * shape_.hidden + end, 0.f);
+// Columns [begin, end) of what the second wave multiplies: this task has just made them.
+void CpuExperts::QuantiseHidden(const MatView& down, int64_t entry, int64_t begin, int64_t end) {
+  const Q8Layout layout = LayoutFor(down.format);
+  kernels_.quantise(hidden_.rows[entry], shape_.expert_inter, begin, end, layout,
+                    hidden_.q8[Number(layout)][entry]);
+}
+
+void CpuExperts::DownTask(const ExpertBatch& batch, NodeId node, int64_t begin, int64_t end, int worker) {
+  const ExpertSlice& cut = batch.work.front().slices[static_cast<size_t>(node.value)];
+  float* sums = sums_.data() + cut.hidden_begin + begin;
+  for (int64_t t = 0; t < batch.rows; ++t) std::fill_n(sums + t * shape_.hidden, end - begin, 0.f);
+  for (size_t item = 0; item < batch.work.size(); ++item) {
+    if (gemm_.Takes(item)) {
+      gemm_.Down(batch, item, node, begin, end, worker);
+    } else {
+      for (int64_t from = begin; from < end; from += kDownRows)
+        AddDown(batch, item, node, from, std::min(from + kDownRows, end), worker);
+    }
   }
+}
+
+// sums += gain * down(hidden) of one expert, by the kernels; at most kDownRows rows of its slice.
+void CpuExperts::AddDown(const ExpertBatch& batch, size_t item, NodeId node, int64_t begin, int64_t end,
+                         int worker) {
+  const ExpertWork& work = batch.work[item];
+  const ExpertSlice& slice = work.slices[static_cast<size_t>(node.value)];
+  const MatView down = slice.weights.down.Rows(begin, end);
+  const auto n = static_cast<int64_t>(work.rows.size());
   float* out = expert_out_.data() + int64_t{worker} * max_rows_ * kDownRows;
   RowPointers& out_rows = out_rows_[static_cast<size_t>(worker)];
-  int64_t entry = 0;
-  for (const ExpertWork& work : batch.work) {
-    const auto n = static_cast<int64_t>(work.rows.size());
-    const MatView down = work.weights->down.Rows(begin, end);
-    kernels_.Dot(down.format)(down, 0, end - begin, gate_rows_.data() + entry, n,
-                              out_rows.Fill(out, kDownRows, n));
-    for (int64_t i = 0; i < n; ++i) {
-      float* sum = sums_.data() + work.rows[static_cast<size_t>(i)] * shape_.hidden + begin;
-      const float gain = work.gains[static_cast<size_t>(i)];
-      for (int64_t r = 0; r < end - begin; ++r) sum[r] += gain * out[i * kDownRows + r];
-    }
-    entry += n;
+  Multiply(down, 0, end - begin, hidden_, first_entries_[item], n, out_rows.Fill(out, kDownRows, n));
+  float* sums = sums_.data() + slice.hidden_begin + begin;
+  for (int64_t i = 0; i < n; ++i) {
+    float* sum = sums + work.rows[static_cast<size_t>(i)] * shape_.hidden;
+    const float gain = work.gains[static_cast<size_t>(i)];
+    for (int64_t r = 0; r < end - begin; ++r) sum[r] += gain * out[i * kDownRows + r];
   }
 }
 

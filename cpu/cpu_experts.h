@@ -1,45 +1,76 @@
 // Routed experts on the CPU: two waves a layer over all chosen experts.
 #pragma once
 
+#include <array>
+#include <span>
 #include <vector>
 
+#include "cpu/expert_gemm.h"
 #include "cpu/kernel_table.h"
 #include "cpu/product.h"
+#include "cpu/q8_rows.h"
 #include "cpu/worker_pool.h"
 #include "runtime/core/experts.h"
 #include "runtime/core/model_shape.h"
 
 namespace moraine {
 
-/// Contract: runtime/core/experts.h. A batch is done when Run returns. Every output row belongs to one task
-/// of the second wave, which adds the experts in ascending order: nothing is reduced across threads.
+/// Contract: runtime/core/experts.h; every expert comes in as many slices as the pool has nodes, and each
+/// slice is read by its node's workers. A batch is done when Run returns. Every output row belongs to one
+/// task of the second wave, which adds the experts in ascending order: nothing is reduced across threads or
+/// nodes.
 class CpuExperts final : public Experts {
  public:
   /// Output rows of one task in the second wave.
   static constexpr int64_t kDownRows = 32;
 
-  CpuExperts(const ModelShape& shape, int32_t max_rows, const KernelSet& kernels, WorkerPool* pool);
+  /// For batches of up to `max_rows` rows of experts whose matrices have one of `formats`. Memory is taken
+  /// here, none in Run.
+  CpuExperts(const ModelShape& shape, int32_t max_rows, std::span<const WeightFormat> formats,
+             const KernelSet& kernels, WorkerPool* pool);
 
   Result<ExpertSum> Run(const ExpertBatch& batch) override;
 
+  /// Bytes the constructor takes, as a double since a hostile shape may pass 2^63.
+  static double Bytes(const ModelShape& shape, int32_t max_rows, std::span<const WeightFormat> formats,
+                      const KernelSet& kernels, int threads);
+
  private:
-  void GateUpTask(const ExpertWork& work, int64_t first_entry, int64_t begin, int64_t end);
-  void DownTask(const ExpertBatch& batch, int64_t begin, int64_t end, int worker);
+  /// Rows of a product's input, as they are and quantised in each layout that a format in use asks for.
+  struct Operand {
+    RowPointers rows;
+    std::array<Q8Rows, 2> q8;                   // [layout], memory; empty where no format asks
+    std::array<std::vector<Q8Row>, 2> q8_rows;  // [layout][entry]
+  };
+
+  Status Index(const ExpertBatch& batch);
+  void QuantiseInputs(const ExpertBatch& batch);
+  void Multiply(const MatView& w, int64_t begin, int64_t end, const Operand& x, int64_t first_entry,
+                int64_t n, float* const* y) const;
+  int64_t GateUpTasks(const ExpertBatch& batch, NodeId node) const;
+  void GateUpTask(const ExpertBatch& batch, NodeId node, int64_t task);
+  void QuantiseHidden(const MatView& down, int64_t entry, int64_t begin, int64_t end);
+  void DownTask(const ExpertBatch& batch, NodeId node, int64_t begin, int64_t end, int worker);
+  void AddDown(const ExpertBatch& batch, size_t item, NodeId node, int64_t begin, int64_t end, int worker);
+  bool Quantised(const MatView& w) const { return kernels_.Q8Dot(w.format) != nullptr && FitsQ8(w); }
 
   const ModelShape& shape_;
   KernelSet kernels_;
   WorkerPool* pool_;
+  int32_t max_rows_;
+  ExpertGemm gemm_;
   // An entry is one (row, expert) pair, entries of an expert side by side: at most max_rows K of them.
   std::vector<int64_t> first_entries_;  // [work] of each expert in the batch
+  int64_t gate_up_rows_ = 0;            // rows of a task in the first wave of this batch
+  Operand inputs_;                      // [entries] rows of x
+  Operand hidden_;                      // [entries, I] silu(gate x) * up x
   std::vector<float> gate_;             // [entries, I]
   std::vector<float> up_;               // [entries, I]
-  RowPointers inputs_;                  // [entries] row of x
-  RowPointers gate_rows_;
-  RowPointers up_rows_;
+  std::vector<RowPointers> gate_rows_;  // [node][entry]: where the node's slice of I begins
+  std::vector<RowPointers> up_rows_;
   std::vector<float> sums_;            // [T, H]
   std::vector<float> expert_out_;      // [worker, rows, kDownRows]: one expert's part of a task
   std::vector<RowPointers> out_rows_;  // [worker]
-  int32_t max_rows_;
 };
 
 }  // namespace moraine

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "cpu/vector_ops.h"
+#include "cpu/gemm/prefill_gemm.h"
 
 namespace moraine {
 
@@ -15,6 +15,7 @@ GatedMlp::GatedMlp(int64_t inner, int64_t max_rows)
 
 void GatedMlp::Run(WorkerPool& pool, const KernelSet& kernels, const MlpWeights& w, const float* const* x,
                    int64_t n, float* const* y) {
+  if (kernels.gemm != nullptr && kernels.gemm->Takes(w, n)) return kernels.gemm->GatedMlp(pool, w, x, n, y);
   float* const* gate = gate_rows_.Fill(gate_.data(), inner_, n);
   float* const* up = up_rows_.Fill(up_.data(), inner_, n);
   const int64_t rows = TaskRows(w.gate);
@@ -23,10 +24,8 @@ void GatedMlp::Run(WorkerPool& pool, const KernelSet& kernels, const MlpWeights&
     const int64_t end = std::min(begin + rows, w.gate.rows);
     kernels.Dot(w.gate.format)(w.gate, begin, end, x, n, gate);
     kernels.Dot(w.up.format)(w.up, begin, end, x, n, up);
-    const auto count = static_cast<size_t>(end - begin);
-    for (int64_t t = 0; t < n; ++t) {
-      SiluMultiply({gate[t] + begin, count}, {up[t] + begin, count}, {gate[t] + begin, count});
-    }
+    for (int64_t t = 0; t < n; ++t)
+      kernels.silu(gate[t] + begin, up[t] + begin, end - begin, gate[t] + begin);
   });
   Multiply(pool, kernels, w.down, gate, n, y);
 }

@@ -13,53 +13,101 @@
 #include <string_view>
 #include <vector>
 
+#include "cpu/q8_rows.h"
 #include "runtime/core/mat_view.h"
 #include "runtime/core/result.h"
 
 namespace moraine {
 
+class PrefillGemm;
+
 /// y[t][r] = sum over c of W[r, c] x[t][c] for rows r in [row_begin, row_end) and t in [0, n); n >= 0. Every
 /// x[t] has W.columns values, any alignment; y[t] is indexed by absolute row. The sum of one (t, r) is formed
 /// in an order that depends on nothing but W's columns and format: any n, slice and thread count give the
-/// same bits.
+/// same bits. At most a few KiB behind a row's end are asked for ahead, never read.
 using DotFn = void (*)(const MatView& w, int64_t row_begin, int64_t row_end, const float* const* x, int64_t n,
                        float* const* y) noexcept;
+
+/// The same with quantised rows of W.columns values in LayoutFor(W's format), for views that FitsQ8.
+using Q8DotFn = void (*)(const MatView& w, int64_t row_begin, int64_t row_end, const Q8Row* x, int64_t n,
+                         float* const* y) noexcept;
 
 /// y[c] = sum over r of x[r] W[r, c], rows in ascending order; y has W.columns values and is overwritten.
 using TransposedFn = void (*)(const MatView& w, const float* x, float* y) noexcept;
 
-enum class Isa : uint8_t { kAvx2, kScalar };
+/// Quantises columns [begin, end) of a row x of `columns` values; begin is a multiple of 32, and so is end
+/// unless it is `columns`, when the padding is written too. Different parts may be written at once.
+using QuantiseFn = void (*)(const float* x, int64_t columns, int64_t begin, int64_t end, Q8Layout layout,
+                            const Q8Row& out) noexcept;
+
+/// out[i] = silu(gate[i]) * up[i]; out may be either input.
+using SiluFn = void (*)(const float* gate, const float* up, int64_t count, float* out) noexcept;
+
+/// values[i] = exp(values[i] - maximum) with values <= maximum; returns their sum.
+using ExpSumFn = float (*)(float* values, int64_t count, float maximum) noexcept;
+
+enum class Isa : uint8_t { kAvx512Vnni, kAvx512, kAvx2, kScalar };
+inline constexpr int kIsas = 4;
+/// "avx512-vnni", "avx512", "avx2", "scalar".
 std::string_view Name(Isa isa);
 
-enum class KernelOp : uint8_t { kDot, kTransposed };
+enum class KernelOp : uint8_t { kDot, kQ8Dot, kTransposed };
+/// "dot", "q8-dot", "transposed".
+std::string_view Name(KernelOp op);
 
 struct KernelRow {
   KernelOp op;
   WeightFormat format;
   Isa isa;
   DotFn dot;                // for kDot
+  Q8DotFn q8_dot;           // for kQ8Dot
   TransposedFn transposed;  // for kTransposed
+};
+
+/// What stands between products, whatever the weights' format.
+struct ActivationRow {
+  Isa isa;
+  QuantiseFn quantise;
+  SiluFn silu;
+  ExpSumFn exp_sum;
 };
 
 /// All rows that were compiled, best first.
 std::span<const KernelRow> KernelRows();
+std::span<const ActivationRow> ActivationRows();
 /// True when this CPU (and operating system) can execute `isa`.
 bool CpuHas(Isa isa);
-/// A short reason why CpuHas is false: "no AVX2+FMA+F16C on this CPU".
+/// A short reason why CpuHas is false: "this CPU has no AVX2 with FMA".
 std::string WhyNot(Isa isa);
+
+/// True when a q8-dot row can take `w`: an integer format whose groups are whole blocks of 32, or whole rows.
+bool FitsQ8(const MatView& w);
 
 /// One function per operation and format: what a backend calls.
 struct KernelSet {
   std::array<DotFn, kWeightFormats> dot{};
+  std::array<Q8DotFn, kWeightFormats>
+      q8_dot{};  // null but for integer formats, and for all with f32 activations
   std::array<TransposedFn, kWeightFormats> transposed{};
-  std::array<Isa, kWeightFormats> isa{};  // of dot, for reports
+  std::array<Isa, kWeightFormats> isa{};  // of the row that serves experts, for reports
+  QuantiseFn quantise = nullptr;
+  SiluFn silu = nullptr;
+  ExpSumFn exp_sum = nullptr;
+  PrefillGemm* gemm = nullptr;  // borrowed; takes products with many rows where it is there
 
   DotFn Dot(WeightFormat format) const { return dot[static_cast<size_t>(format)]; }
+  Q8DotFn Q8Dot(WeightFormat format) const { return q8_dot[static_cast<size_t>(format)]; }
   TransposedFn Transposed(WeightFormat format) const { return transposed[static_cast<size_t>(format)]; }
 };
 
-/// The first row of each (operation, format) that this CPU can run and that is no better than `isa`: "auto",
-/// "avx2" or "scalar". kUsage for another name, kHardware when the CPU lacks the one asked for.
-Result<KernelSet> SelectKernels(const std::string& isa);
+/// How experts of integer formats take their input.
+enum class Activations : uint8_t {
+  kAuto,  // int8 in blocks of 32
+  kF32,   // as they are: slower, and exact but for rounding
+};
+
+/// The first row of each (operation, format) that this CPU can run and that is no better than `isa`: "auto"
+/// or the name of one. kUsage for another name, kHardware when the CPU lacks the one asked for.
+Result<KernelSet> SelectKernels(const std::string& isa, Activations activations = Activations::kAuto);
 
 }  // namespace moraine

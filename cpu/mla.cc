@@ -139,8 +139,8 @@ void LatentAttention::AbsorbedTask(const Call& call, const SequenceRows& sequenc
     const MatView latents = F32View(s.tile.data(), count, latent, width);
     for (int64_t h = 0; h < heads; ++h) {
       const auto i = static_cast<size_t>(h);
-      const float keep =
-          SoftmaxStep(std::span(y[h], static_cast<size_t>(count)), &s.maximum[i], &s.weight[i]);
+      const float keep = SoftmaxStep(call.kernels.exp_sum, std::span(y[h], static_cast<size_t>(count)),
+                                     &s.maximum[i], &s.weight[i]);
       call.kernels.Transposed(WeightFormat::kF32)(latents, y[h], s.added.data());
       ScaledAdd(s.sums.data() + h * latent, keep, s.added.data(), latent);
     }
@@ -195,7 +195,8 @@ void LatentAttention::ExpandedTask(const Call& call, const SequenceRows& sequenc
       float* row_scores = scores[t - first];
       const auto i = static_cast<size_t>(t);
       const float keep =
-          SoftmaxStep(std::span(row_scores, static_cast<size_t>(visible)), &s.maximum[i], &s.weight[i]);
+          SoftmaxStep(call.kernels.exp_sum, std::span(row_scores, static_cast<size_t>(visible)),
+                      &s.maximum[i], &s.weight[i]);
       call.kernels.Transposed(WeightFormat::kF32)(F32View(s.values.data(), visible, value_width, value_width),
                                                   row_scores, s.added.data());
       ScaledAdd(s.sums.data() + t * value_width, keep, s.added.data(), value_width);

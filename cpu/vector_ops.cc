@@ -13,10 +13,6 @@ void RmsNorm(std::span<const float> x, std::span<const float> gain, float eps, s
   for (size_t i = 0; i < x.size(); ++i) out[i] = x[i] * scale * gain[i];
 }
 
-void SiluMultiply(std::span<const float> gate, std::span<const float> up, std::span<float> out) {
-  for (size_t i = 0; i < gate.size(); ++i) out[i] = gate[i] / (1.f + std::exp(-gate[i])) * up[i];
-}
-
 void Rotate(const RopeTable& table, int64_t position, std::span<float> values) {
   for (size_t i = 0; i < table.inverse_frequency.size(); ++i) {
     // The published code forms the angle in f32; so do we, or positions far out would differ.
@@ -30,16 +26,11 @@ void Rotate(const RopeTable& table, int64_t position, std::span<float> values) {
   }
 }
 
-float SoftmaxStep(std::span<float> scores, float* maximum, float* sum) {
+float SoftmaxStep(ExpSumFn exp_sum, std::span<float> scores, float* maximum, float* sum) {
   const float before = *maximum;
   *maximum = std::max(before, *std::max_element(scores.begin(), scores.end()));
   const float rescale = std::exp(before - *maximum);
-  float added = 0.f;
-  for (float& score : scores) {
-    score = std::exp(score - *maximum);
-    added += score;
-  }
-  *sum = *sum * rescale + added;
+  *sum = *sum * rescale + exp_sum(scores.data(), static_cast<int64_t>(scores.size()), *maximum);
   return rescale;
 }
 

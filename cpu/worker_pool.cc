@@ -1,12 +1,14 @@
 #include "cpu/worker_pool.h"
 
+#include <algorithm>
+
 #include "runtime/core/check.h"
 
 namespace moraine {
 namespace {
 
-// About 20 us of pauses: longer than the gap between two jobs of a layer, short enough that an idle process
-// uses no CPU.
+// About 20 us of pauses (some 140 cycles each since Skylake): longer than the gap between two jobs of a
+// layer, short enough that an idle process uses no CPU.
 constexpr int kSpins = 500;
 
 void Pause() {
@@ -24,12 +26,23 @@ void AwaitChange(const std::atomic<uint32_t>& value, uint32_t old) {
   value.wait(old, std::memory_order_acquire);
 }
 
+std::vector<WorkerPlace> Unbound(int threads) {
+  MORAINE_CHECK(threads >= 1);
+  return std::vector<WorkerPlace>(static_cast<size_t>(threads), WorkerPlace{.node = NodeId{0}});
+}
+
 }  // namespace
 
-WorkerPool::WorkerPool(int threads) {
-  MORAINE_CHECK(threads >= 1);
-  threads_.reserve(static_cast<size_t>(threads - 1));
-  for (int worker = 1; worker < threads; ++worker) threads_.emplace_back([this, worker] { Loop(worker); });
+WorkerPool::WorkerPool(int threads) : WorkerPool(Unbound(threads)) {}
+
+WorkerPool::WorkerPool(std::vector<WorkerPlace> places)
+    : places_(std::move(places)),
+      queues_(places_.empty() ? 0 : static_cast<size_t>(places_.back().node.value + 1)),
+      counts_(queues_.size()) {
+  MORAINE_CHECK(!places_.empty());
+  for (int32_t n = 0; n < nodes(); ++n) MORAINE_CHECK(threads_of(NodeId{n}) > 0);
+  threads_.reserve(places_.size() - 1);
+  for (int worker = 1; worker < threads(); ++worker) threads_.emplace_back([this, worker] { Loop(worker); });
 }
 
 WorkerPool::~WorkerPool() {
@@ -39,38 +52,86 @@ WorkerPool::~WorkerPool() {
   for (std::thread& thread : threads_) thread.join();
 }
 
-void WorkerPool::Run(int64_t tasks, Function function, const void* context) {
+int WorkerPool::threads_of(NodeId node) const {
+  return static_cast<int>(
+      std::count_if(places_.begin(), places_.end(), [node](const WorkerPlace& p) { return p.node == node; }));
+}
+
+void WorkerPool::BindCaller() {
+  if (caller_bound_) return;
+  caller_bound_ = true;
+  if (places_.front().cpu >= 0) BindThread(places_.front().cpu);
+}
+
+void WorkerPool::RunShared(int64_t tasks, Function function, const void* context) {
   MORAINE_CHECK(tasks >= 0 && tasks < int64_t{1} << 31);
   // Alone, or with one task: waking the others would cost more than the work.
   if (threads_.empty() || tasks <= 1) {
-    for (int64_t task = 0; task < tasks; ++task) function(const_cast<void*>(context), task, 0);
+    BindCaller();
+    for (int64_t task = 0; task < tasks; ++task) function(const_cast<void*>(context), NodeId{0}, task, 0);
     return;
   }
+  std::fill(counts_.begin(), counts_.end(), 0);
+  counts_.front() = tasks;
+  Start(tasks, function, context, true);
+  Drain(queues_.front(), NodeId{0}, 0);
+  Finish();
+}
+
+void WorkerPool::RunNodes(int64_t total, Function function, const void* context) {
+  MORAINE_CHECK(total >= 0 && total < int64_t{1} << 31);
+  if (total == 0) return;
+  if (threads_.empty()) {
+    BindCaller();
+    for (int64_t task = 0; task < total; ++task) function(const_cast<void*>(context), NodeId{0}, task, 0);
+    return;
+  }
+  Start(total, function, context, false);
+  Work(0);
+  Finish();
+}
+
+void WorkerPool::Start(int64_t total, Function function, const void* context, bool shared) {
+  BindCaller();
   function_ = function;
   context_ = const_cast<void*>(context);
-  left_.store(static_cast<uint32_t>(tasks), std::memory_order_relaxed);
-  word_.store(static_cast<uint64_t>(tasks) << 32, std::memory_order_release);
+  shared_.store(shared, std::memory_order_relaxed);
+  left_.store(static_cast<uint32_t>(total), std::memory_order_relaxed);
+  for (size_t n = 0; n < queues_.size(); ++n)
+    queues_[n].word.store(static_cast<uint64_t>(counts_[n]) << 32, std::memory_order_release);
   epoch_.fetch_add(1, std::memory_order_release);
   epoch_.notify_all();
-  Work(0);
+}
+
+void WorkerPool::Finish() {
   for (uint32_t left = left_.load(std::memory_order_acquire); left != 0;
        left = left_.load(std::memory_order_acquire)) {
     AwaitChange(left_, left);
   }
 }
 
+// A late worker may read `shared_` of the job before: then it helps another node, or nobody, which costs time
+// and no result.
 void WorkerPool::Work(int worker) {
+  const NodeId node =
+      shared_.load(std::memory_order_relaxed) ? NodeId{0} : places_[static_cast<size_t>(worker)].node;
+  Drain(queues_[static_cast<size_t>(node.value)], node, worker);
+}
+
+void WorkerPool::Drain(Queue& queue, NodeId node, int worker) {
   while (true) {
-    const uint64_t word = word_.fetch_add(1, std::memory_order_acq_rel);
+    const uint64_t word = queue.word.fetch_add(1, std::memory_order_acq_rel);
     const uint64_t tasks = word >> 32;
     const uint64_t task = word & 0xFFFFFFFFu;
     if (task >= tasks) return;
-    function_(context_, static_cast<int64_t>(task), worker);
+    function_(context_, node, static_cast<int64_t>(task), worker);
     if (left_.fetch_sub(1, std::memory_order_acq_rel) == 1 && worker != 0) left_.notify_one();
   }
 }
 
 void WorkerPool::Loop(int worker) {
+  const int cpu = places_[static_cast<size_t>(worker)].cpu;
+  if (cpu >= 0) BindThread(cpu);
   uint32_t seen = 0;
   while (true) {
     AwaitChange(epoch_, seen);

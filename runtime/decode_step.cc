@@ -17,7 +17,7 @@ Status Layer(StepParts& parts, LayerId layer) {
 
   // look up: each chosen expert once, ascending, with the rows that chose it
   const std::span<ExpertWork> work = parts.grouping.Group(routing);
-  for (ExpertWork& item : work) item.weights = &parts.weights.Expert(layer, item.expert);
+  for (ExpertWork& item : work) item.slices = parts.weights.Expert(layer, item.expert);
   parts.experts_read += static_cast<int64_t>(work.size());
 
   // issue: routed experts first, they take longest; the shared expert meanwhile

@@ -42,6 +42,16 @@ std::string Size(double bytes) {
                          : fmt::format("{:.2f} MiB", bytes / 0x1p20);
 }
 
+std::vector<WeightFormat> ExpertFormats(const Checkpoint& checkpoint) {
+  std::vector<WeightFormat> formats;
+  const CheckpointReport& report = checkpoint.report();
+  for (const TensorClass tensor_class : {TensorClass::kRouted, TensorClass::kMtp}) {
+    for (const auto& [format, bytes] : report.classes.at(static_cast<size_t>(tensor_class)).bytes_by_format)
+      formats.push_back(format);
+  }
+  return formats;
+}
+
 struct Needs {
   double weights;
   double kv;
@@ -120,7 +130,7 @@ struct Engine::State {
         weights(std::move(weights_in)),
         cpu(std::move(cpu_in)),
         dense(std::move(dense_in)),
-        experts(cpu->MakeExperts(shape, options.prefill_chunk)),
+        experts(cpu->MakeExperts(shape, options.prefill_chunk, ExpertFormats(*checkpoint))),
         grouping(shape.experts, shape.top_k, options.prefill_chunk),
         parts{shape, *weights, *dense, *experts, grouping, options.observer},
         context(context_in),
@@ -168,10 +178,11 @@ Result<std::unique_ptr<Engine>> Engine::Open(const std::string& folder, const En
                                    .kv_type = options.kv_type};
   // In doubles: a shape that passes every check may still ask for more than 2^63 bytes of cache.
   const double layers = shape.layers + (options.mtp ? shape.mtp_layers : 0);
-  const Needs needs{.weights = static_cast<double>(ModelWeights::BytesNeeded(*checkpoint)),
-                    .kv = static_cast<double>(pages) * options.page_tokens * layers *
-                          static_cast<double>(KvRowBytes(shape, options.kv_type)),
-                    .scratch = cpu->ScratchBytes(shape, dense_options, options.mtp)};
+  const Needs needs{
+      .weights = static_cast<double>(ModelWeights::BytesNeeded(*checkpoint)),
+      .kv = static_cast<double>(pages) * options.page_tokens * layers *
+            static_cast<double>(KvRowBytes(shape, options.kv_type)),
+      .scratch = cpu->ScratchBytes(shape, dense_options, ExpertFormats(*checkpoint), options.mtp)};
   MORAINE_RETURN_IF_ERROR(CheckFits(checkpoint->folder(), needs, options.ram));
   if (pages != dense_options.pages) {
     return Fail(ErrorKind::kUsage,

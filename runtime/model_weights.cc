@@ -199,7 +199,7 @@ void ModelWeights::BuildViews(const Plan& plan) {
       layer.router_bias = vector(WeightRole::kRouterBias, id);
       layer.shared = Mlp(WeightRole::kSharedGate, id, {}, plan);
       for (int32_t e = 0; e < shape.experts; ++e) {
-        experts_.push_back(Mlp(WeightRole::kExpertGate, id, ExpertId{e}, plan));
+        experts_.push_back({.weights = Mlp(WeightRole::kExpertGate, id, ExpertId{e}, plan)});
       }
     } else {
       layer.dense_mlp = Mlp(WeightRole::kDenseGate, id, {}, plan);
@@ -220,16 +220,17 @@ void ModelWeights::BuildViews(const Plan& plan) {
     dense_bytes_ += item.tensor->range.bytes;
   }
   if (!experts_.empty()) {
-    const MlpWeights& first = experts_.front();
+    const MlpWeights& first = experts_.front().weights;
     for (const MatView* w : {&first.gate, &first.up, &first.down}) expert_bytes_ += w->rows * w->row_bytes;
   }
 }
 
-const MlpWeights& ModelWeights::Expert(LayerId layer, ExpertId expert) const {
+std::span<const ExpertSlice> ModelWeights::Expert(LayerId layer, ExpertId expert) const {
   const ModelShape& shape = checkpoint_->shape();
   MORAINE_CHECK(expert.value >= 0 && expert.value < shape.experts);
-  return experts_.at(
-      static_cast<size_t>(int64_t{layer.value - shape.dense_layers} * shape.experts + expert.value));
+  return {&experts_.at(
+              static_cast<size_t>(int64_t{layer.value - shape.dense_layers} * shape.experts + expert.value)),
+          1};
 }
 
 int64_t ModelWeights::embedding_row_bytes() const {

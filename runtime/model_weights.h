@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "runtime/core/dense_weights.h"
+#include "runtime/core/experts.h"
 #include "runtime/core/ids.h"
 #include "runtime/core/result.h"
 #include "storage/checkpoint.h"
@@ -34,7 +35,8 @@ class ModelWeights {
   ModelWeights& operator=(const ModelWeights&) = delete;
 
   const DenseWeights& dense() const { return dense_; }
-  const MlpWeights& Expert(LayerId layer, ExpertId expert) const;
+  /// The expert's slices, one a node.
+  std::span<const ExpertSlice> Expert(LayerId layer, ExpertId expert) const;
 
   /// Embedding rows of `tokens` (each in [0, V)) as f32 [tokens.size(), H]. Reads the file; blocks.
   Status Embed(std::span<const int32_t> tokens, std::span<float> out) const;
@@ -58,7 +60,7 @@ class ModelWeights {
   std::byte* memory_ = nullptr;
   int64_t bytes_ = 0;
   DenseWeights dense_;
-  std::vector<MlpWeights> experts_;  // [layer - dense_layers][expert]
+  std::vector<ExpertSlice> experts_;  // [layer - dense_layers][expert]
   int64_t dense_bytes_ = 0;
   int64_t expert_bytes_ = 0;
 };

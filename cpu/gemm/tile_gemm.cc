@@ -10,25 +10,17 @@
 #include <cstring>
 #include <oneapi/dnnl/dnnl.hpp>
 
+#include "cpu/gemm/aligned_bytes.h"
 #include "runtime/core/check.h"
 #include "runtime/core/quant_format.h"
 
 namespace moraine {
 namespace {
 
-constexpr size_t kAlignment = 64;
-
-struct FreeDelete {
-  void operator()(void* memory) const { std::free(memory); }
-};
-using Buffer = std::unique_ptr<std::byte, FreeDelete>;
-
-Buffer MakeBuffer(size_t bytes) {
-  const size_t whole = (std::max<size_t>(bytes, 1) + kAlignment - 1) / kAlignment * kAlignment;
-  auto* memory = static_cast<std::byte*>(std::aligned_alloc(kAlignment, whole));
-  MORAINE_CHECK(memory != nullptr);
-  std::memset(memory, 0, whole);
-  return Buffer(memory);
+AlignedBytes Zeroed(int64_t bytes) {
+  AlignedBytes memory(bytes);
+  std::memset(memory.data(), 0, static_cast<size_t>(bytes));
+  return memory;
 }
 
 // oneDNN's thread count is the calling thread's OpenMP setting, if it runs on OpenMP at all. Its own OpenMP
@@ -118,7 +110,7 @@ class OneDnnGemm final : public TileGemm {
       : TileGemm(type, any_shape), engine_(dnnl::engine::kind::cpu, 0) {
     for (int i = 0; i < workers; ++i) {
       streams_.emplace_back(engine_);
-      scratch_.push_back(MakeBuffer(0));
+      scratch_.emplace_back();
     }
   }
 
@@ -148,8 +140,8 @@ class OneDnnGemm final : public TileGemm {
 
   dnnl::engine engine_;
   std::vector<dnnl::stream> streams_;
-  std::vector<Buffer> scratch_;  // [worker]
-  size_t scratch_bytes_ = 0;
+  std::vector<AlignedBytes> scratch_;  // [worker]
+  int64_t scratch_bytes_ = 0;
   std::vector<Product> products_;
 };
 
@@ -200,9 +192,9 @@ Status OneDnnGemm::Make(int64_t rows, int64_t depth, int64_t width, bool add) {
       return Fail(ErrorKind::kInternal, fmt::format("oneDNN has only \"{}\" for {}", implementation, name));
     }
     const dnnl::memory::desc scratch = description.scratchpad_desc();
-    if (scratch.get_size() > scratch_bytes_) {
-      scratch_bytes_ = scratch.get_size();
-      for (Buffer& buffer : scratch_) buffer = MakeBuffer(scratch_bytes_);
+    if (static_cast<int64_t>(scratch.get_size()) > scratch_bytes_) {
+      scratch_bytes_ = static_cast<int64_t>(scratch.get_size());
+      for (AlignedBytes& memory : scratch_) memory = Zeroed(scratch_bytes_);
     }
     Product product{rows, depth, width, add, implementation, dnnl::matmul(description), {}};
     for (size_t i = 0; i < streams_.size(); ++i) {
@@ -236,7 +228,7 @@ void OneDnnGemm::Run(int64_t rows, int64_t depth, int64_t width, bool add, const
   point(w.a, a);
   point(w.b, b);
   point(w.c, c);
-  point(w.scratch, scratch_[static_cast<size_t>(worker)].get());
+  point(w.scratch, scratch_[static_cast<size_t>(worker)].data());
   MORAINE_CHECK(dnnl_primitive_execute(product->primitive.get(), streams_[static_cast<size_t>(worker)].get(),
                                        static_cast<int>(w.list.size()), w.list.data()) == dnnl_success);
   ++w.calls;
@@ -246,15 +238,14 @@ void OneDnnGemm::Run(int64_t rows, int64_t depth, int64_t width, bool add, const
 // double would take longer than loading; one output in every row and at least one in every column is enough
 // to see a block that is wrong.
 Status OneDnnGemm::SelfTest(const Product& p) {
-  const auto count = [](int64_t n) { return static_cast<size_t>(n); };
-  const Buffer a = MakeBuffer(count(p.rows * p.depth * Bytes(type())));
-  const Buffer b = MakeBuffer(count(p.depth * p.width * Bytes(type())));
-  const Buffer c = MakeBuffer(count(p.rows * p.width) * sizeof(float));
-  auto* sums = reinterpret_cast<float*>(c.get());
-  Fill(type(), a.get(), p.rows * p.depth, 1);
-  Fill(type(), b.get(), p.depth * p.width, 2);
+  const AlignedBytes a(p.rows * p.depth * Bytes(type()));
+  const AlignedBytes b(p.depth * p.width * Bytes(type()));
+  const AlignedBytes c(p.rows * p.width * int64_t{sizeof(float)});
+  auto* sums = reinterpret_cast<float*>(c.data());
+  Fill(type(), a.data(), p.rows * p.depth, 1);
+  Fill(type(), b.data(), p.depth * p.width, 2);
   std::fill_n(sums, p.rows * p.width, 3.f);
-  Run(p.rows, p.depth, p.width, p.add, a.get(), b.get(), sums, 0);
+  Run(p.rows, p.depth, p.width, p.add, a.data(), b.data(), sums, 0);
   for (int64_t i = 0; i < std::max(p.rows, p.width); ++i) {
     const int64_t row = i % p.rows;
     const int64_t column = i * 29 % p.width;
@@ -263,7 +254,7 @@ Status OneDnnGemm::SelfTest(const Product& p) {
     for (int64_t k = 0; k < p.depth; ++k) {
       const int64_t at =
           type() == GemmType::kF32 ? k * p.width + column : (k / 2 * p.width + column) * 2 + k % 2;
-      const double term = Value(type(), a.get(), row * p.depth + k) * Value(type(), b.get(), at);
+      const double term = Value(type(), a.data(), row * p.depth + k) * Value(type(), b.data(), at);
       sum += term;
       magnitude += std::fabs(term);
     }

@@ -1,4 +1,6 @@
 // Plain C++ kernels for any format: the reference, and what runs where nothing better is to be had.
+#include <algorithm>
+#include <cmath>
 #include <vector>
 
 #include "cpu/kernels/kernels.h"
@@ -29,6 +31,23 @@ MORAINE_DOT(Dot) {
   }
 }
 
+MORAINE_Q8_DOT(Q8Dot) {
+  const std::span<float> row = RowBuffer(w.columns);
+  const Q8Layout layout = LayoutFor(w.format);
+  for (int64_t r = row_begin; r < row_end; ++r) {
+    DecodeRow(w, r, row);
+    for (int64_t t = 0; t < n; ++t) {
+      double sum = 0;
+      for (int64_t c = 0; c < w.columns; ++c) {
+        const double code = x[t].codes[Q8Place(layout, c)];
+        sum += static_cast<double>(row[static_cast<size_t>(c)]) * code *
+               static_cast<double>(x[t].scale[c / kQ8Block]);
+      }
+      y[t][r] = static_cast<float>(sum);
+    }
+  }
+}
+
 MORAINE_TRANSPOSED(Transposed) {
   const std::span<float> row = RowBuffer(w.columns);
   thread_local std::vector<double> sums;
@@ -39,6 +58,40 @@ MORAINE_TRANSPOSED(Transposed) {
       sums[c] += static_cast<double>(x[r]) * static_cast<double>(row[c]);
   }
   for (size_t c = 0; c < row.size(); ++c) y[c] = static_cast<float>(sums[c]);
+}
+
+MORAINE_QUANTISE(Quantise) {
+  const int64_t padded = end < columns ? end : PaddedColumns(columns);
+  for (int64_t first = begin; first < padded; first += kQ8Block) {
+    float largest = 0.f;
+    bool finite = true;
+    for (int64_t c = first; c < std::min(first + kQ8Block, end); ++c) {
+      largest = std::max(largest, std::fabs(x[c]));
+      finite = finite && std::isfinite(x[c]);
+    }
+    const Q8Scale scale = MakeQ8Scale(largest, finite);
+    int sum = 0;
+    for (int64_t c = first; c < first + kQ8Block; ++c) {
+      const int code = c < end && finite ? static_cast<int>(std::nearbyint(x[c] * scale.inverse)) : 0;
+      out.codes[Q8Place(layout, c)] = static_cast<int8_t>(code);
+      sum += code;
+    }
+    out.scale[first / kQ8Block] = scale.scale;
+    out.sum[first / kQ8Block] = scale.scale * static_cast<float>(sum);
+  }
+}
+
+MORAINE_SILU(SiluMultiply) {
+  for (int64_t i = 0; i < count; ++i) out[i] = gate[i] / (1.f + std::exp(-gate[i])) * up[i];
+}
+
+MORAINE_EXP_SUM(ExpSum) {
+  float sum = 0.f;
+  for (int64_t i = 0; i < count; ++i) {
+    values[i] = std::exp(values[i] - maximum);
+    sum += values[i];
+  }
+  return sum;
 }
 
 }  // namespace moraine::scalar

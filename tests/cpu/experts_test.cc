@@ -31,7 +31,7 @@ struct Fixture {
       gate.push_back(std::make_unique<Matrix>(WeightFormat::kFp8E4M3Block, 72, 200, 10 * e));
       up.push_back(std::make_unique<Matrix>(WeightFormat::kFp8E4M3Block, 72, 200, 10 * e + 1));
       down.push_back(std::make_unique<Matrix>(WeightFormat::kFp8E4M3Block, 200, 72, 10 * e + 2));
-      weights.push_back({gate.back()->view, up.back()->view, down.back()->view});
+      weights.push_back({.weights = {gate.back()->view, up.back()->view, down.back()->view}});
     }
   }
 
@@ -54,11 +54,11 @@ struct Fixture {
       for (size_t i = 0; i < item.rows.size(); ++i) {
         const auto begin = inputs.begin() + item.rows[i] * 200;
         const std::vector<double> x(begin, begin + 200);
-        auto hidden = Product(item.weights->gate, x);
-        const auto ups = Product(item.weights->up, x);
+        auto hidden = Product(item.slices[0].weights.gate, x);
+        const auto ups = Product(item.slices[0].weights.up, x);
         for (size_t k = 0; k < hidden.size(); ++k)
           hidden[k] = hidden[k] / (1 + std::exp(-hidden[k])) * ups[k];
-        const auto out = Product(item.weights->down, hidden);
+        const auto out = Product(item.slices[0].weights.down, hidden);
         for (size_t k = 0; k < 200; ++k) {
           sums[static_cast<size_t>(item.rows[i]) * 200 + k] +=
               static_cast<float>(static_cast<double>(item.gains[i]) * out[k]);
@@ -71,7 +71,7 @@ struct Fixture {
   std::vector<float> Run(const std::vector<float>& inputs, int32_t rows, const std::vector<ExpertWork>& work,
                          int threads) const {
     WorkerPool pool(threads);
-    CpuExperts experts(shape, 32, *SelectKernels("auto"), &pool);
+    CpuExperts experts(shape, 32, {}, *SelectKernels("auto"), &pool);
     const auto sum = experts.Run({.layer = LayerId{3}, .rows = rows, .inputs = inputs.data(), .work = work});
     EXPECT_TRUE(sum.has_value());
     return {sum->values, sum->values + rows * 200};
@@ -79,7 +79,7 @@ struct Fixture {
 
   ModelShape shape;
   std::vector<std::unique_ptr<Matrix>> gate, up, down;
-  std::vector<MlpWeights> weights;
+  std::vector<ExpertSlice> weights;
 };
 
 TEST(CpuExperts, MatchTheDefinitionForEveryWayOfChoosing) {
@@ -92,7 +92,7 @@ TEST(CpuExperts, MatchTheDefinitionForEveryWayOfChoosing) {
   const std::vector<float> gains = RandomVector(rows, 78);
   const auto work = [&](int32_t expert, const std::vector<int32_t>& chosen) {
     return ExpertWork{.expert = ExpertId{expert},
-                      .weights = &f.weights[static_cast<size_t>(expert)],
+                      .slices = {&f.weights[static_cast<size_t>(expert)], 1},
                       .rows = chosen,
                       .gains = std::span(gains).first(chosen.size())};
   };
@@ -126,12 +126,12 @@ TEST(CpuExperts, AFailedFetchIsReportedNotComputed) {
   const std::vector<int32_t> rows = {0};
   const std::vector<float> gains = {1.f};
   const ExpertWork work{.expert = ExpertId{2},
-                        .weights = &f.weights[2],
+                        .slices = {&f.weights[2], 1},
                         .rows = rows,
                         .gains = gains,
                         .ready = Ticket(&fetch, 1)};
   WorkerPool pool(1);
-  CpuExperts experts(f.shape, 4, *SelectKernels("auto"), &pool);
+  CpuExperts experts(f.shape, 4, {}, *SelectKernels("auto"), &pool);
   const auto inputs = RandomVector(200, 1);
   const auto sum = experts.Run({.layer = LayerId{3}, .rows = 1, .inputs = inputs.data(), .work = {&work, 1}});
   ASSERT_FALSE(sum.has_value());

@@ -22,17 +22,73 @@ std::vector<const float*> Pointers(const std::vector<std::vector<float>>& rows) 
   return pointers;
 }
 
-std::vector<std::vector<float>> RunDot(DotFn dot, const MatView& w,
+// Rows of x in the form `row` takes them, with their own memory.
+struct Input {
+  Input(const KernelRow& row, const std::vector<std::vector<float>>& rows) : pointers(Pointers(rows)) {
+    if (row.op != KernelOp::kQ8Dot || rows.empty()) return;
+    const auto columns = static_cast<int64_t>(rows[0].size());
+    q8 = Q8Rows(static_cast<int64_t>(rows.size()), columns);
+    const QuantiseFn quantise = ActivationRows().back().quantise;
+    for (size_t t = 0; t < rows.size(); ++t)
+      quantise(rows[t].data(), columns, 0, columns, LayoutFor(row.format), q8[static_cast<int64_t>(t)]);
+  }
+  std::vector<const float*> pointers;
+  Q8Rows q8;
+};
+
+std::vector<std::vector<float>> RunDot(const KernelRow& row, const MatView& w,
                                        const std::vector<std::vector<float>>& x) {
   std::vector<std::vector<float>> y(x.size(), std::vector<float>(static_cast<size_t>(w.rows), std::nanf("")));
   std::vector<float*> out;
-  for (auto& row : y) out.push_back(row.data());
-  const auto in = Pointers(x);
-  dot(w, 0, w.rows, in.data(), static_cast<int64_t>(x.size()), out.data());
+  for (auto& values : y) out.push_back(values.data());
+  const Input in(row, x);
+  const auto n = static_cast<int64_t>(x.size());
+  if (row.op == KernelOp::kQ8Dot) {
+    row.q8_dot(w, 0, w.rows, in.q8.rows(), n, out.data());
+  } else {
+    row.dot(w, 0, w.rows, in.pointers.data(), n, out.data());
+  }
   return y;
 }
 
-// |error| <= n u sum |w x|, for every output: the forward bound of a dot product, NaN fails.
+// What the kernel multiplies with: x itself, or x as its codes say it.
+std::vector<float> Seen(const KernelRow& row, const std::vector<float>& x) {
+  if (row.op != KernelOp::kQ8Dot) return x;
+  const Input in(row, {x});
+  std::vector<float> seen(x.size());
+  for (size_t c = 0; c < x.size(); ++c) {
+    const auto column = static_cast<int64_t>(c);
+    seen[c] = in.q8[0].scale[column / kQ8Block] *
+              static_cast<float>(in.q8[0].codes[Q8Place(LayoutFor(row.format), column)]);
+  }
+  return seen;
+}
+
+// Sizes of groups and scales that a format is stored with.
+std::vector<test::MatrixOptions> Variants(WeightFormat format, int64_t columns) {
+  if (!IsInteger(format)) return {{}};
+  const auto row = static_cast<int32_t>(columns);
+  return {{.block = 32, .scale_type = ScaleType::kF16},
+          {.block = 64, .scale_type = ScaleType::kBf16},
+          {.block = 128, .scale_type = ScaleType::kBf16, .zeros = true},
+          {.block = 256, .scale_type = ScaleType::kF32},
+          {.block = row, .scale_type = ScaleType::kF32, .zeros = true}};
+}
+
+// What an integer weight's zero weighs; 0 in other formats.
+double ZeroPart(const MatView& w, int64_t r, int64_t c) {
+  if (!IsInteger(w.format)) return 0;
+  const int64_t group = c / w.block_columns;
+  const double zero = w.RowZeros(r) != nullptr               ? w.RowZeros(r)[group]
+                      : w.format == WeightFormat::kInt4Group ? kInt4Zero
+                                                             : kInt8Zero;
+  return zero *
+         static_cast<double>(DecodeScale(w.scale_type, w.RowScales(r) + group * ScaleBytes(w.scale_type)));
+}
+
+// |error| <= n u sum |w x|, for every output: the forward bound of a dot product, NaN fails. Integer rows
+// form the products of codes and of zeros apart, so both count: |code x| + |zero x| <= |w x| + 2 |zero scale
+// x|.
 void ExpectDotWithinBound(const MatView& w, const std::vector<float>& x, const std::vector<float>& got) {
   std::vector<float> row(static_cast<size_t>(w.columns));
   for (int64_t r = 0; r < w.rows; ++r) {
@@ -42,7 +98,8 @@ void ExpectDotWithinBound(const MatView& w, const std::vector<float>& x, const s
     for (size_t c = 0; c < row.size(); ++c) {
       const double term = static_cast<double>(row[c]) * static_cast<double>(x[c]);
       sum += term;
-      magnitude += std::fabs(term);
+      magnitude += std::fabs(term) +
+                   2 * ZeroPart(w, r, static_cast<int64_t>(c)) * std::fabs(static_cast<double>(x[c]));
     }
     const double error = std::fabs(static_cast<double>(got[static_cast<size_t>(r)]) - sum);
     ASSERT_TRUE(error <= test::DotBound(w.columns) * magnitude)
@@ -62,14 +119,14 @@ class DotRowTest : public KernelRowTest {};
 std::vector<KernelRow> DotRows() {
   std::vector<KernelRow> rows;
   for (const KernelRow& row : KernelRows()) {
-    if (row.op == KernelOp::kDot) rows.push_back(row);
+    if (row.op != KernelOp::kTransposed) rows.push_back(row);
   }
   return rows;
 }
 
 std::string RowName(const ::testing::TestParamInfo<KernelRow>& info) {
-  std::string name = fmt::format("{}_{}_{}", info.param.op == KernelOp::kDot ? "dot" : "transposed",
-                                 Describe(info.param.format).name, Name(info.param.isa));
+  std::string name =
+      fmt::format("{}_{}_{}", Name(info.param.op), Describe(info.param.format).name, Name(info.param.isa));
   for (char& c : name) c = c == '-' ? '_' : c;
   return name;
 }
@@ -79,20 +136,37 @@ constexpr std::pair<int64_t, int64_t> kSizes[] = {{1, 1},   {3, 7},     {2, 8}, 
                                                   {7, 33},  {130, 127}, {129, 128}, {2, 129}, {17, 511},
                                                   {3, 513}, {2, 1537},  {2, 2048},  {2, 7168}};
 
-TEST_P(KernelRowTest, IsWithinTheBoundOfTheReference) {
+TEST_P(DotRowTest, IsWithinTheBoundOfTheReference) {
   for (const auto& [rows, columns] : kSizes) {
-    const Matrix w(GetParam().format, rows, columns, static_cast<uint32_t>(rows * 7919 + columns));
-    if (GetParam().op == KernelOp::kDot) {
+    for (const test::MatrixOptions& options : Variants(GetParam().format, columns)) {
+      const Matrix w(GetParam().format, rows, columns, static_cast<uint32_t>(rows * 7919 + columns), options);
       for (const int n : {1, 2, 3, 4, 5, 8, 16, 65}) {
         std::vector<std::vector<float>> x;
         for (int t = 0; t < n; ++t) x.push_back(RandomVector(columns, static_cast<uint32_t>(t + 1)));
-        const auto y = RunDot(GetParam().dot, w.view, x);
+        const auto y = RunDot(GetParam(), w.view, x);
         for (int t = 0; t < n; ++t) {
-          ASSERT_NO_FATAL_FAILURE(
-              ExpectDotWithinBound(w.view, x[static_cast<size_t>(t)], y[static_cast<size_t>(t)]));
+          ASSERT_NO_FATAL_FAILURE(ExpectDotWithinBound(w.view, Seen(GetParam(), x[static_cast<size_t>(t)]),
+                                                       y[static_cast<size_t>(t)]));
         }
       }
-    } else {
+    }
+  }
+}
+
+class TransposedRowTest : public KernelRowTest {};
+
+std::vector<KernelRow> TransposedRows() {
+  std::vector<KernelRow> rows;
+  for (const KernelRow& row : KernelRows()) {
+    if (row.op == KernelOp::kTransposed) rows.push_back(row);
+  }
+  return rows;
+}
+
+TEST_P(TransposedRowTest, IsWithinTheBoundOfTheReference) {
+  for (const auto& [rows, columns] : kSizes) {
+    for (const test::MatrixOptions& options : Variants(GetParam().format, columns)) {
+      const Matrix w(GetParam().format, rows, columns, static_cast<uint32_t>(rows * 7919 + columns), options);
       const std::vector<float> x = RandomVector(rows, 5);
       std::vector<float> got(static_cast<size_t>(columns), std::nanf(""));
       GetParam().transposed(w.view, x.data(), got.data());
@@ -118,24 +192,25 @@ TEST_P(KernelRowTest, IsWithinTheBoundOfTheReference) {
 // What exactness rests on: a row's bits depend neither on how many rows of x come with it nor on the slice of
 // W.
 TEST_P(DotRowTest, GivesTheSameBitsForAnyRowsAndSlices) {
-  const Matrix w(GetParam().format, 37, 1337, 11);
+  const Matrix w(GetParam().format, 37, 1337, 11, {.block = 64});
   std::vector<std::vector<float>> x;
   for (uint32_t t = 0; t < 70; ++t) x.push_back(RandomVector(1337, t));
-  const auto all = RunDot(GetParam().dot, w.view, x);
-  for (size_t t = 0; t < x.size(); ++t) ASSERT_EQ(RunDot(GetParam().dot, w.view, {x[t]})[0], all[t]) << t;
+  const auto all = RunDot(GetParam(), w.view, x);
+  for (size_t t = 0; t < x.size(); ++t) ASSERT_EQ(RunDot(GetParam(), w.view, {x[t]})[0], all[t]) << t;
   const MatView slice = w.view.Rows(5, 21);
-  const auto part = RunDot(GetParam().dot, slice, x);
+  const auto part = RunDot(GetParam(), slice, x);
   for (size_t t = 0; t < x.size(); ++t) {
     for (size_t r = 0; r < 16; ++r) ASSERT_EQ(part[t][r], all[t][r + 5]);
   }
 }
 
-TEST_P(KernelRowTest, NanWeightsStayNan) {
-  if (IsInteger(GetParam().format)) GTEST_SKIP() << "integers hold no NaN";
+class FloatRowTest : public KernelRowTest {};
+
+TEST_P(FloatRowTest, NanWeightsStayNan) {
   Matrix w(GetParam().format, 3, 40, 3);
   w.Put(1, 39, std::nanf(""));
-  if (GetParam().op == KernelOp::kDot) {
-    const auto y = RunDot(GetParam().dot, w.view, {RandomVector(40, 1)});
+  if (GetParam().op != KernelOp::kTransposed) {
+    const auto y = RunDot(GetParam(), w.view, {RandomVector(40, 1)});
     EXPECT_TRUE(std::isnan(y[0][1]));
     EXPECT_FALSE(std::isnan(y[0][0]) || std::isnan(y[0][2]));
   } else {
@@ -146,24 +221,118 @@ TEST_P(KernelRowTest, NanWeightsStayNan) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Table, KernelRowTest, ::testing::ValuesIn(KernelRows().begin(), KernelRows().end()),
-                         RowName);
+// Integers hold no NaN.
+std::vector<KernelRow> FloatRows() {
+  std::vector<KernelRow> rows;
+  for (const KernelRow& row : KernelRows()) {
+    if (!IsInteger(row.format)) rows.push_back(row);
+  }
+  return rows;
+}
+
+INSTANTIATE_TEST_SUITE_P(Table, FloatRowTest, ::testing::ValuesIn(FloatRows()), RowName);
+
+INSTANTIATE_TEST_SUITE_P(Table, TransposedRowTest, ::testing::ValuesIn(TransposedRows()), RowName);
 
 INSTANTIATE_TEST_SUITE_P(Table, DotRowTest, ::testing::ValuesIn(DotRows()), RowName);
 
 TEST(KernelProperties, AnyShapeIsWithinTheBound) {
   rc::check([] {
     const KernelRow row = KernelRows()[*rc::gen::inRange<size_t>(0, KernelRows().size())];
-    if (row.op != KernelOp::kDot || !CpuHas(row.isa)) return;
+    if (row.op == KernelOp::kTransposed || !CpuHas(row.isa)) return;
     const auto rows = *rc::gen::inRange<int64_t>(1, 40);
     const auto columns = *rc::gen::inRange<int64_t>(1, 700);
-    const auto block = *rc::gen::inRange<int32_t>(1, 200);
-    const Matrix w(row.format, rows, columns, *rc::gen::arbitrary<uint32_t>(), {.block = block});
+    // Integer groups are multiples of 32 columns, or whole rows.
+    const int32_t block =
+        IsInteger(row.format) ? 32 * *rc::gen::inRange<int32_t>(1, 9) : *rc::gen::inRange<int32_t>(1, 200);
+    const Matrix w(row.format, rows, columns, *rc::gen::arbitrary<uint32_t>(),
+                   {.block = block,
+                    .scale_type = *rc::gen::element(ScaleType::kF32, ScaleType::kF16, ScaleType::kBf16),
+                    .zeros = *rc::gen::arbitrary<bool>() && IsInteger(row.format)});
     const auto x = RandomVector(columns, 9);
-    ExpectDotWithinBound(w.view, x, RunDot(row.dot, w.view, {x})[0]);
+    ExpectDotWithinBound(w.view, Seen(row, x), RunDot(row, w.view, {x})[0]);
     RC_ASSERT(!::testing::Test::HasFatalFailure());
   });
 }
+
+class ActivationRowTest : public ::testing::TestWithParam<ActivationRow> {
+ protected:
+  void SetUp() override {
+    if (!CpuHas(GetParam().isa)) GTEST_SKIP() << WhyNot(GetParam().isa);
+  }
+};
+
+TEST_P(ActivationRowTest, QuantisesLikeTheReferenceWholeAndInParts) {
+  const QuantiseFn reference = ActivationRows().back().quantise;
+  for (const int64_t columns : {1, 31, 32, 33, 100, 128, 200, 2048}) {
+    std::vector<float> x = RandomVector(columns, static_cast<uint32_t>(columns));
+    if (columns > 64) std::fill_n(x.begin() + 32, 32, 0.f);
+    for (const Q8Layout layout : {Q8Layout::kPlain, Q8Layout::kPairs}) {
+      const Q8Rows rows(3, columns);
+      reference(x.data(), columns, 0, columns, layout, rows[0]);
+      GetParam().quantise(x.data(), columns, 0, columns, layout, rows[1]);
+      for (int64_t c = 0; c < columns; c += 64)
+        GetParam().quantise(x.data(), columns, c, std::min(c + 64, columns), layout, rows[2]);
+      for (const int64_t row : {1, 2}) {
+        for (int64_t c = 0; c < PaddedColumns(columns); ++c)
+          ASSERT_EQ(rows[row].codes[c], rows[0].codes[c]) << columns << " " << c;
+        for (int64_t b = 0; b < PaddedColumns(columns) / kQ8Block; ++b) {
+          ASSERT_EQ(rows[row].scale[b], rows[0].scale[b]);
+          ASSERT_EQ(rows[row].sum[b], rows[0].sum[b]);
+        }
+      }
+      for (int64_t c = 0; c < columns; ++c) {
+        const float scale = rows[1].scale[c / kQ8Block];
+        const float value = scale * static_cast<float>(rows[1].codes[Q8Place(layout, c)]);
+        ASSERT_LE(std::fabs(value - x[static_cast<size_t>(c)]), 0.5001f * scale);
+      }
+    }
+  }
+}
+
+TEST_P(ActivationRowTest, NanAndInfinityMakeTheirBlockNan) {
+  for (const float bad : {std::nanf(""), std::numeric_limits<float>::infinity()}) {
+    std::vector<float> x = RandomVector(96, 1);
+    x[40] = bad;
+    const Q8Rows rows(1, 96);
+    GetParam().quantise(x.data(), 96, 0, 96, Q8Layout::kPlain, rows[0]);
+    EXPECT_TRUE(std::isnan(rows[0].scale[1]));
+    EXPECT_FALSE(std::isnan(rows[0].scale[0]) || std::isnan(rows[0].scale[2]));
+  }
+}
+
+TEST_P(ActivationRowTest, SiluAndExponentialsAreWithinAFewRoundings) {
+  std::vector<float> gate;
+  for (float value = -120.f; value < 120.f; value += 0.37f) gate.push_back(value);
+  gate.push_back(std::nanf(""));
+  const std::vector<float> up = RandomVector(static_cast<int64_t>(gate.size()), 3);
+  std::vector<float> out(gate.size());
+  GetParam().silu(gate.data(), up.data(), static_cast<int64_t>(gate.size()), out.data());
+  for (size_t i = 0; i + 1 < gate.size(); ++i) {
+    const double g = static_cast<double>(gate[i]);
+    const double want = g / (1 + std::exp(-g)) * static_cast<double>(up[i]);
+    ASSERT_TRUE(std::fabs(static_cast<double>(out[i]) - want) <= 5e-7 * std::fabs(want) + 1e-30) << gate[i];
+  }
+  EXPECT_TRUE(std::isnan(out.back()));
+  for (const int64_t count : {1, 7, 8, 9, 16, 63}) {
+    std::vector<float> values = RandomVector(count, static_cast<uint32_t>(count));
+    std::vector<float> got = values;
+    got.push_back(42.f);
+    const float sum = GetParam().exp_sum(got.data(), count, 4.f);
+    double want = 0;
+    for (size_t i = 0; i < values.size(); ++i) {
+      const double e = std::exp(static_cast<double>(values[i]) - 4);
+      ASSERT_TRUE(std::fabs(static_cast<double>(got[i]) - e) <= 5e-7 * e);
+      want += e;
+    }
+    ASSERT_TRUE(std::fabs(static_cast<double>(sum) - want) <= 1e-6 * want);
+    EXPECT_EQ(got.back(), 42.f) << "wrote behind the end";
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Table, ActivationRowTest,
+                         ::testing::ValuesIn(ActivationRows().begin(), ActivationRows().end()),
+                         [](const auto& row) { return std::string(Name(row.param.isa)); });
 
 TEST(SelectKernels, FillsEveryFormatAndObeysTheName) {
   for (const char* isa : {"auto", "scalar"}) {
@@ -177,6 +346,9 @@ TEST(SelectKernels, FillsEveryFormatAndObeysTheName) {
       }
     }
   }
+  EXPECT_NE(SelectKernels("auto")->Q8Dot(WeightFormat::kInt4Group), nullptr);
+  EXPECT_EQ(SelectKernels("auto", Activations::kF32)->Q8Dot(WeightFormat::kInt4Group), nullptr);
+  EXPECT_EQ(SelectKernels("auto")->Q8Dot(WeightFormat::kBf16), nullptr);
   EXPECT_EQ(SelectKernels("sse9").error().kind, ErrorKind::kUsage);
 }
 
