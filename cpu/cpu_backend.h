@@ -17,7 +17,8 @@ namespace moraine {
 
 struct CpuOptions {
   int threads = 0;               // 0: one per core this process may run on, no more than its cgroup's quota
-  std::string isa = "auto";      // "auto", or the best row allowed: "avx512-vnni", "avx512", "avx2", "scalar"
+  std::string isa = "auto";      // "auto", or the best row allowed: "avx512-vbmi", "avx512-vnni", "avx512",
+                                 // "avx2", "scalar"
   bool f32_activations = false;  // experts of integer formats take their input as it is, not as int8
 };
 

@@ -27,6 +27,8 @@ constexpr auto kInt8 = WeightFormat::kInt8Group;
 constexpr auto kInt4 = WeightFormat::kInt4Group;
 
 constexpr std::array kRows = {
+    Dot(kFp8, Isa::kAvx512Vbmi, avx512vbmi::DotFp8),
+    Transposed(kFp8, Isa::kAvx512Vbmi, avx512vbmi::TransposedFp8),
     Q8Dot(kInt4, Isa::kAvx512Vnni, avx512vnni::Q8DotInt4),
     Q8Dot(kInt8, Isa::kAvx512Vnni, avx512vnni::Q8DotInt8),
     Q8Dot(kInt4, Isa::kAvx512, avx512::Q8DotInt4),
@@ -97,6 +99,7 @@ struct IsaInfo {
   std::string_view features;
 };
 constexpr std::array<IsaInfo, kIsas> kIsaInfo = {{
+    {Isa::kAvx512Vbmi, "avx512-vbmi", "AVX-512 VBMI"},
     {Isa::kAvx512Vnni, "avx512-vnni", "AVX-512 VNNI"},
     {Isa::kAvx512, "avx512", "AVX-512 F, BW, DQ and VL"},
     {Isa::kAvx2, "avx2", "AVX2 with FMA"},
@@ -136,6 +139,8 @@ std::span<const ActivationRow> ActivationRows() { return kActivationRows; }
 bool CpuHas(Isa isa) {
 #if defined(__x86_64__)
   switch (isa) {
+    case Isa::kAvx512Vbmi:
+      return CpuHas(Isa::kAvx512Vnni) && __builtin_cpu_supports("avx512vbmi") != 0;
     case Isa::kAvx512Vnni:
       return CpuHas(Isa::kAvx512) && __builtin_cpu_supports("avx512vnni") != 0;
     case Isa::kAvx512:

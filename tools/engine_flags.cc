@@ -50,7 +50,8 @@ void AddEngineFlags(CLI::App& command, EngineFlags* flags) {
       ->envname("MORAINE_RAM");
   command.add_option("--threads", flags->threads, "Worker threads (default: one per usable CPU)")
       ->envname("MORAINE_THREADS");
-  command.add_option("--isa", flags->isa, "Kernels: auto, avx512-vnni, avx512, avx2, scalar")->envname("MORAINE_ISA");
+  command.add_option("--isa", flags->isa, "Kernels: auto, avx512-vbmi, avx512-vnni, avx512, avx2, scalar")
+      ->envname("MORAINE_ISA");
   command.add_option("--kv-type", flags->kv_type, "KV cache: bf16, fp8, f32")
       ->envname("MORAINE_KV_TYPE")
       ->capture_default_str();

@@ -1,4 +1,4 @@
-// AVX2 + FMA + F16C kernels: eight weights a vector, four rows of x beside one decoded weight.
+// AVX2 + FMA + F16C kernels: eight weights a vector.
 #include <immintrin.h>
 
 #include <algorithm>
@@ -12,7 +12,7 @@ namespace {
 struct Vec {
   using Reg = __m256;
   static constexpr int64_t kLanes = 8;
-  static constexpr int kTokens = 4;
+  static constexpr int kTile[3] = {1, 2, 4};
   static Reg Zero() { return _mm256_setzero_ps(); }
   static Reg Set1(float value) { return _mm256_set1_ps(value); }
   static Reg Load(const float* at) { return _mm256_loadu_ps(at); }
@@ -24,7 +24,6 @@ struct Vec {
   static void Store(float* at, Reg v) { _mm256_storeu_ps(at, v); }
   static void StorePart(float* at, int64_t count, Reg v) { _mm256_maskstore_ps(at, Mask(count), v); }
   static Reg Add(Reg a, Reg b) { return _mm256_add_ps(a, b); }
-  static Reg Multiply(Reg a, Reg b) { return _mm256_mul_ps(a, b); }
   static Reg Fma(Reg a, Reg b, Reg c) { return _mm256_fmadd_ps(a, b, c); }
   static float Sum(Reg v) {
     const __m128 half = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
@@ -33,8 +32,13 @@ struct Vec {
   }
 };
 
-template <int kBitsEach>
+template <typename Self, int kBitsEach>
 struct Format {
+  static constexpr int kVectors = 2;
+  static void Decode(const std::byte* row, int64_t column, int zero, Vec::Reg (&out)[2]) {
+    out[0] = Self::Decode1(row, column, zero);
+    out[1] = Self::Decode1(row, column + Vec::kLanes, zero);
+  }
   static constexpr int64_t kBits = kBitsEach;
   static constexpr bool kScaled = false;
   static constexpr float kUnit = 1.f;
@@ -53,30 +57,30 @@ __m256 FromCodes(__m128i codes, int zero) {
   return _mm256_cvtepi32_ps(_mm256_sub_epi32(_mm256_cvtepu8_epi32(codes), _mm256_set1_epi32(zero)));
 }
 
-struct F32 : Format<32> {
-  static __m256 Decode(const std::byte* row, int64_t column, int) {
+struct F32 : Format<F32, 32> {
+  static __m256 Decode1(const std::byte* row, int64_t column, int) {
     return _mm256_loadu_ps(reinterpret_cast<const float*>(At(row, column)));
   }
 };
 
-struct F16 : Format<16> {
-  static __m256 Decode(const std::byte* row, int64_t column, int) {
+struct F16 : Format<F16, 16> {
+  static __m256 Decode1(const std::byte* row, int64_t column, int) {
     return _mm256_cvtph_ps(Load16Bytes(At(row, column)));
   }
 };
 
-struct Bf16 : Format<16> {
-  static __m256 Decode(const std::byte* row, int64_t column, int) {
+struct Bf16 : Format<Bf16, 16> {
+  static __m256 Decode1(const std::byte* row, int64_t column, int) {
     const __m256i wide = _mm256_cvtepu16_epi32(Load16Bytes(At(row, column)));
     return _mm256_castsi256_ps(_mm256_slli_epi32(wide, 16));
   }
 };
 
 // By way of f16, as in avx512.cc and for the same reason.
-struct Fp8 : Format<8> {
+struct Fp8 : Format<Fp8, 8> {
   static constexpr bool kScaled = true;
   static constexpr float kUnit = 256.f;
-  static __m256 Decode(const std::byte* row, int64_t column, int) {
+  static __m256 Decode1(const std::byte* row, int64_t column, int) {
     const __m128i half = _mm_and_si128(_mm_slli_epi16(_mm_cvtepi8_epi16(Load8Bytes(At(row, column))), 7),
                                        _mm_set1_epi16(-0x4080));
     const __m128i carry = _mm_add_epi16(half, _mm_set1_epi16(0x0080));
@@ -84,18 +88,18 @@ struct Fp8 : Format<8> {
   }
 };
 
-struct Int8 : Format<8> {
+struct Int8 : Format<Int8, 8> {
   static constexpr bool kScaled = true;
   static constexpr int kMiddle = kInt8Zero;
-  static __m256 Decode(const std::byte* row, int64_t column, int zero) {
+  static __m256 Decode1(const std::byte* row, int64_t column, int zero) {
     return FromCodes(Load8Bytes(At(row, column)), zero);
   }
 };
 
-struct Int4 : Format<4> {
+struct Int4 : Format<Int4, 4> {
   static constexpr bool kScaled = true;
   static constexpr int kMiddle = kInt4Zero;
-  static __m256 Decode(const std::byte* row, int64_t column, int zero) {
+  static __m256 Decode1(const std::byte* row, int64_t column, int zero) {
     const __m128i pairs = _mm_cvtepu8_epi16(_mm_loadu_si32(At(row, column)));
     const __m128i codes = _mm_and_si128(_mm_or_si128(pairs, _mm_slli_epi16(pairs, 4)), _mm_set1_epi8(0x0F));
     return FromCodes(codes, zero);
@@ -105,4 +109,11 @@ struct Int4 : Format<4> {
 }  // namespace
 
 #include "cpu/kernels/float_dot.inc"
+
+MORAINE_FLOAT_KERNELS(F32)
+MORAINE_FLOAT_KERNELS(F16)
+MORAINE_FLOAT_KERNELS(Bf16)
+MORAINE_FLOAT_KERNELS(Fp8)
+MORAINE_FLOAT_KERNELS(Int8)
+MORAINE_FLOAT_KERNELS(Int4)
 }  // namespace moraine::avx2

@@ -2,13 +2,14 @@
 #include <immintrin.h>
 
 #include <algorithm>
-#include <array>
 #include <cstring>
 
 #include "cpu/kernels/kernels.h"
 
 namespace moraine::avx2 {
 namespace {
+
+__m128i Load16(const void* at) { return _mm_loadu_si128(static_cast<const __m128i*>(at)); }
 
 struct Q8 {
   using Reg = __m256;
@@ -22,20 +23,33 @@ struct Q8 {
     const __m128 quarter = _mm_add_ps(half, _mm_movehl_ps(half, half));
     return _mm_cvtss_f32(_mm_add_ss(quarter, _mm_shuffle_ps(quarter, quarter, 1)));
   }
-  static void HalfToFloat(const std::byte* from, float* to, int64_t count) {
+  static void Store(float* at, Reg v) { _mm256_storeu_ps(at, v); }
+  static Reg Multiply(Reg a, Reg b) { return _mm256_mul_ps(a, b); }
+  static void F16ToFloat(const std::byte* from, float* to, int64_t count) {
+    int64_t i = 0;
+    for (; i + 8 <= count; i += 8) Store(to + i, _mm256_cvtph_ps(Load16(from + 2 * i)));
+    for (; i < count; ++i) to[i] = DecodeScale(ScaleType::kF16, from + 2 * i);
+  }
+  static void Bf16ToFloat(const std::byte* from, float* to, int64_t count) {
     int64_t i = 0;
     for (; i + 8 <= count; i += 8) {
-      const __m128i halves = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from + 2 * i));
-      _mm256_storeu_ps(to + i, _mm256_cvtph_ps(halves));
+      const __m256i wide = _mm256_slli_epi32(_mm256_cvtepu16_epi32(Load16(from + 2 * i)), 16);
+      Store(to + i, _mm256_castsi256_ps(wide));
     }
-    for (; i < count; ++i) to[i] = DecodeScale(ScaleType::kF16, from + 2 * i);
+    for (; i < count; ++i) to[i] = DecodeScale(ScaleType::kBf16, from + 2 * i);
+  }
+  static Reg Twice(const float* from) {
+    const __m256i lanes = _mm256_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3);
+    return _mm256_permutevar8x32_ps(_mm256_castps128_ps256(_mm_loadu_ps(from)), lanes);
+  }
+  static Reg FourTimes(const float* from) {
+    const __m256i lanes = _mm256_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1);
+    return _mm256_permutevar8x32_ps(_mm256_castps128_ps256(_mm_loadu_ps(from)), lanes);
   }
 };
 
 __m256i Load32(const void* at) { return _mm256_loadu_si256(static_cast<const __m256i*>(at)); }
-__m256i Wide(const void* at) {
-  return _mm256_cvtepi8_epi16(_mm_loadu_si128(static_cast<const __m128i*>(at)));
-}
+__m256i Wide(const void* at) { return _mm256_cvtepi8_epi16(Load16(at)); }
 
 // 16-bit products of one block of 32 columns: u8 x s8 in pairs would saturate.
 struct Int8 {
@@ -78,11 +92,7 @@ struct Int4 {
                                           _mm256_maddubs_epi16(w.high, Load32(codes + 64 + 32 * step)));
     return _mm256_cvtepi32_ps(_mm256_madd_epi16(sums, _mm256_set1_epi16(1)));
   }
-  static __m256 Scale(const float* scales, int step) {
-    const __m256i lanes = _mm256_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1);
-    const auto* pair = reinterpret_cast<const double*>(scales + 2 * step);
-    return _mm256_permutevar8x32_ps(_mm256_castpd_ps(_mm256_broadcast_sd(pair)), lanes);
-  }
+  static __m256 Scale(const float* scales, int step) { return Q8::FourTimes(scales + 2 * step); }
 };
 
 }  // namespace

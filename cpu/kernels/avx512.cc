@@ -1,33 +1,24 @@
-// AVX-512 (F, BW, DQ, VL) kernels: sixteen weights a vector, four rows of x beside one decoded weight.
+// AVX-512 (F, BW, DQ, VL) kernels: sixteen weights a vector.
 #include <immintrin.h>
 
 #include <algorithm>
 #include <cstring>
 
+#include "cpu/kernels/avx512_vec.h"
 #include "cpu/kernels/kernels.h"
 
 namespace moraine::avx512 {
 namespace {
 
-struct Vec {
-  using Reg = __m512;
-  static constexpr int64_t kLanes = 16;
-  static constexpr int kTokens = 4;
-  static Reg Zero() { return _mm512_setzero_ps(); }
-  static Reg Set1(float value) { return _mm512_set1_ps(value); }
-  static Reg Load(const float* at) { return _mm512_loadu_ps(at); }
-  static __mmask16 Mask(int64_t count) { return static_cast<__mmask16>((1u << count) - 1); }
-  static Reg LoadPart(const float* at, int64_t count) { return _mm512_maskz_loadu_ps(Mask(count), at); }
-  static void Store(float* at, Reg v) { _mm512_storeu_ps(at, v); }
-  static void StorePart(float* at, int64_t count, Reg v) { _mm512_mask_storeu_ps(at, Mask(count), v); }
-  static Reg Add(Reg a, Reg b) { return _mm512_add_ps(a, b); }
-  static Reg Multiply(Reg a, Reg b) { return _mm512_mul_ps(a, b); }
-  static Reg Fma(Reg a, Reg b, Reg c) { return _mm512_fmadd_ps(a, b, c); }
-  static float Sum(Reg v) { return _mm512_reduce_add_ps(v); }
-};
+using avx512_vec::Vec;
 
-template <int kBitsEach>
+template <typename Self, int kBitsEach>
 struct Format {
+  static constexpr int kVectors = 2;
+  static void Decode(const std::byte* row, int64_t column, int zero, Vec::Reg (&out)[2]) {
+    out[0] = Self::Decode1(row, column, zero);
+    out[1] = Self::Decode1(row, column + Vec::kLanes, zero);
+  }
   static constexpr int64_t kBits = kBitsEach;
   static constexpr bool kScaled = false;
   static constexpr float kUnit = 1.f;
@@ -38,18 +29,20 @@ struct Format {
   }
 };
 
-struct F32 : Format<32> {
-  static __m512 Decode(const std::byte* row, int64_t column, int) { return _mm512_loadu_ps(At(row, column)); }
+struct F32 : Format<F32, 32> {
+  static __m512 Decode1(const std::byte* row, int64_t column, int) {
+    return _mm512_loadu_ps(At(row, column));
+  }
 };
 
-struct F16 : Format<16> {
-  static __m512 Decode(const std::byte* row, int64_t column, int) {
+struct F16 : Format<F16, 16> {
+  static __m512 Decode1(const std::byte* row, int64_t column, int) {
     return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(At(row, column))));
   }
 };
 
-struct Bf16 : Format<16> {
-  static __m512 Decode(const std::byte* row, int64_t column, int) {
+struct Bf16 : Format<Bf16, 16> {
+  static __m512 Decode1(const std::byte* row, int64_t column, int) {
     const __m256i half = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(At(row, column)));
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
   }
@@ -58,10 +51,10 @@ struct Bf16 : Format<16> {
 // e4m3 becomes f16 with the same bits in f16's lower exponent bits, that is the value over 2^8; the way
 // through f16 because its conversion takes subnormals at full speed, while f32 arithmetic on subnormals traps
 // into microcode (measured on an AVX-512 Xeon: with one weight in a hundred subnormal, a sixth of the speed).
-struct Fp8 : Format<8> {
+struct Fp8 : Format<Fp8, 8> {
   static constexpr bool kScaled = true;
   static constexpr float kUnit = 256.f;
-  static __m512 Decode(const std::byte* row, int64_t column, int) {
+  static __m512 Decode1(const std::byte* row, int64_t column, int) {
     const __m128i codes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(At(row, column)));
     // Sign-extended and shifted: sign in bits 15 and 14, exponent and mantissa in 13..7.
     const __m256i half =
@@ -73,19 +66,19 @@ struct Fp8 : Format<8> {
   }
 };
 
-struct Int8 : Format<8> {
+struct Int8 : Format<Int8, 8> {
   static constexpr bool kScaled = true;
   static constexpr int kMiddle = kInt8Zero;
-  static __m512 Decode(const std::byte* row, int64_t column, int zero) {
+  static __m512 Decode1(const std::byte* row, int64_t column, int zero) {
     const __m128i codes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(At(row, column)));
     return _mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_cvtepu8_epi32(codes), _mm512_set1_epi32(zero)));
   }
 };
 
-struct Int4 : Format<4> {
+struct Int4 : Format<Int4, 4> {
   static constexpr bool kScaled = true;
   static constexpr int kMiddle = kInt4Zero;
-  static __m512 Decode(const std::byte* row, int64_t column, int zero) {
+  static __m512 Decode1(const std::byte* row, int64_t column, int zero) {
     const __m128i pairs =
         _mm_cvtepu8_epi16(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(At(row, column))));
     const __m128i codes = _mm_and_si128(_mm_or_si128(pairs, _mm_slli_epi16(pairs, 4)), _mm_set1_epi8(0x0F));
@@ -96,4 +89,11 @@ struct Int4 : Format<4> {
 }  // namespace
 
 #include "cpu/kernels/float_dot.inc"
+
+MORAINE_FLOAT_KERNELS(F32)
+MORAINE_FLOAT_KERNELS(F16)
+MORAINE_FLOAT_KERNELS(Bf16)
+MORAINE_FLOAT_KERNELS(Fp8)
+MORAINE_FLOAT_KERNELS(Int8)
+MORAINE_FLOAT_KERNELS(Int4)
 }  // namespace moraine::avx512

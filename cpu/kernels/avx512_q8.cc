@@ -2,7 +2,6 @@
 #include "cpu/kernels/avx512_q8.h"
 
 #include <algorithm>
-#include <array>
 #include <cstring>
 
 #include "cpu/kernels/kernels.h"
@@ -38,7 +37,7 @@ struct Int4 {
                                           _mm512_maddubs_epi16(w.high, avx512_q8::Load64(codes + 64)));
     return _mm512_cvtepi32_ps(_mm512_madd_epi16(sums, _mm512_set1_epi16(1)));
   }
-  static __m512 Scale(const float* scales, int) { return avx512_q8::FourBlocks(scales); }
+  static __m512 Scale(const float* scales, int) { return Q8::FourTimes(scales); }
 };
 
 }  // namespace

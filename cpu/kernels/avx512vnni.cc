@@ -1,6 +1,5 @@
 // AVX-512 VNNI integer kernels: four products and their sum in one instruction, without saturation.
 #include <algorithm>
-#include <array>
 #include <cstring>
 
 #include "cpu/kernels/avx512_q8.h"
@@ -32,7 +31,7 @@ struct Int4 {
     const __m512i even = _mm512_dpbusd_epi32(_mm512_setzero_si512(), w.low, avx512_q8::Load64(codes));
     return _mm512_cvtepi32_ps(_mm512_dpbusd_epi32(even, w.high, avx512_q8::Load64(codes + 64)));
   }
-  static __m512 Scale(const float* scales, int) { return avx512_q8::FourBlocks(scales); }
+  static __m512 Scale(const float* scales, int) { return Q8::FourTimes(scales); }
 };
 
 }  // namespace

@@ -59,6 +59,11 @@ MORAINE_Q8_DOT(Q8DotInt8);
 MORAINE_Q8_DOT(Q8DotInt4);
 }  // namespace moraine::avx512
 
+namespace moraine::avx512vbmi {
+MORAINE_DOT(DotFp8);
+MORAINE_TRANSPOSED(TransposedFp8);
+}  // namespace moraine::avx512vbmi
+
 namespace moraine::avx512vnni {
 MORAINE_Q8_DOT(Q8DotInt8);
 MORAINE_Q8_DOT(Q8DotInt4);

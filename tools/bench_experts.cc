@@ -1,0 +1,432 @@
+// bench_experts: how fast routed experts run on this CPU, beside how fast its memory can be read at all.
+//
+//   bench_experts [--formats LIST] [--isa LIST] [--tokens LIST] [--threads N] [--gib N] [--seconds N]
+//   [--json]
+//
+// R1's geometry (H 7168, I 2048, 8 experts a layer), with so many distinct experts that no cache holds them.
+// bound: the same memory read by the same workers, measured in turn with the experts; each figure is the
+// median of the rounds, and the share is the median of the rounds' own shares.
+#include <emmintrin.h>
+#include <fmt/core.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <chrono>
+#include <nlohmann/json.hpp>
+#include <numeric>
+#include <random>
+
+#include "cpu/cpu_experts.h"
+#include "cpu/kernel_table.h"
+#include "cpu/topology.h"
+#include "cpu/worker_pool.h"
+#include "tools/commands.h"
+
+namespace moraine::tools {
+namespace {
+
+constexpr int64_t kHidden = 7168;
+constexpr int64_t kInner = 2048;
+constexpr int32_t kTopK = 8;
+
+struct Options {
+  std::vector<std::string> formats = {"fp8", "bf16", "int8-g128", "int4-g64", "int4-g128"};
+  std::vector<std::string> isas;
+  std::vector<int32_t> tokens = {1, 2, 4, 8};
+  int threads = 0;
+  double gib = 2.5;
+  double seconds = 1.0;
+  int rounds = 5;
+  bool json = false;
+};
+
+struct FormatChoice {
+  std::string name;
+  WeightFormat format;
+  int32_t group;  // of integer formats; 0 is a whole row
+};
+
+Result<FormatChoice> ParseFormat(const std::string& name) {
+  const auto group = [&](size_t prefix) { return std::atoi(name.c_str() + prefix); };
+  if (name == "fp8") return FormatChoice{name, WeightFormat::kFp8E4M3Block, 128};
+  if (name == "bf16") return FormatChoice{name, WeightFormat::kBf16, 0};
+  if (name == "f16") return FormatChoice{name, WeightFormat::kF16, 0};
+  if (name == "f32") return FormatChoice{name, WeightFormat::kF32, 0};
+  if (name == "int8-row") return FormatChoice{name, WeightFormat::kInt8Group, 0};
+  for (const int g : {32, 64, 128}) {
+    if (name == fmt::format("int8-g{}", g)) return FormatChoice{name, WeightFormat::kInt8Group, group(6)};
+    if (name == fmt::format("int4-g{}", g)) return FormatChoice{name, WeightFormat::kInt4Group, group(6)};
+  }
+  return Fail(ErrorKind::kUsage,
+              fmt::format("format \"{}\" is unknown; one of fp8, bf16, f16, f32, int8-row, "
+                          "int8-g32, int8-g64, int8-g128, int4-g32, int4-g64, int4-g128",
+                          name));
+}
+
+// Experts side by side in one block of memory, as a loader lays them: gate, up, down, each with its scales
+// behind.
+class Bank {
+ public:
+  Bank(const Topology& topology, WorkerPool& pool, const FormatChoice& choice, double gib) : choice_(choice) {
+    expert_bytes_ = 2 * MatrixBytes(kInner, kHidden) + MatrixBytes(kHidden, kInner);
+    const auto count =
+        std::max<int64_t>(2 * kTopK, static_cast<int64_t>(gib * 0x1p30 / static_cast<double>(expert_bytes_)));
+    memory_ = *topology.Allocate(count * expert_bytes_, NodeId{0});
+    pool.ParallelFor(
+        count, [&](int64_t e, int) { Fill(memory_.data() + e * expert_bytes_, static_cast<uint32_t>(e)); });
+    for (int64_t e = 0; e < count; ++e) {
+      std::byte* at = memory_.data() + e * expert_bytes_;
+      ExpertSlice slice;
+      slice.weights.gate = View(&at, kInner, kHidden);
+      slice.weights.up = View(&at, kInner, kHidden);
+      slice.weights.down = View(&at, kHidden, kInner);
+      experts_.push_back(slice);
+    }
+  }
+
+  int64_t expert_bytes() const { return expert_bytes_; }
+  int64_t count() const { return static_cast<int64_t>(experts_.size()); }
+  std::span<const ExpertSlice> expert(int64_t e) const { return {&experts_[static_cast<size_t>(e)], 1}; }
+  std::span<const std::byte> bytes() const { return {memory_.data(), static_cast<size_t>(memory_.bytes())}; }
+
+ private:
+  bool scaled() const { return Describe(choice_.format).scaled; }
+  int64_t Group(int64_t columns) const { return choice_.group == 0 ? columns : choice_.group; }
+  // FP8 has 32-bit scales, one a block; integers 16-bit ones, one a row and group.
+  int64_t ScalesBytes(int64_t rows, int64_t columns) const {
+    if (!scaled()) return 0;
+    const int64_t across = (columns + Group(columns) - 1) / Group(columns);
+    return IsInteger(choice_.format) ? 2 * rows * across : 4 * ((rows + 127) / 128) * across;
+  }
+  int64_t MatrixBytes(int64_t rows, int64_t columns) const {
+    return rows * RowBytes(choice_.format, columns) + ScalesBytes(rows, columns);
+  }
+
+  MatView View(std::byte** at, int64_t rows, int64_t columns) const {
+    MatView view{.data = *at,
+                 .format = choice_.format,
+                 .rows = rows,
+                 .columns = columns,
+                 .row_bytes = RowBytes(choice_.format, columns)};
+    if (scaled()) {
+      const bool integer = IsInteger(choice_.format);
+      view.scales = *at + rows * view.row_bytes;
+      view.scale_type = integer ? ScaleType::kBf16 : ScaleType::kF32;
+      view.block_columns = static_cast<int32_t>(Group(columns));
+      view.block_rows = integer ? 1 : 128;
+      view.scale_columns = (columns + view.block_columns - 1) / view.block_columns;
+    }
+    *at += MatrixBytes(rows, columns);
+    return view;
+  }
+
+  // Weights near one over the root of the columns, as a trained layer's are: outputs neither vanish nor
+  // overflow.
+  void Fill(std::byte* expert, uint32_t seed) const {
+    std::mt19937_64 random(seed);
+    std::byte* at = expert;
+    for (int matrix = 0; matrix < 3; ++matrix) {
+      const int64_t rows = matrix < 2 ? kInner : kHidden;
+      const int64_t columns = matrix < 2 ? kHidden : kInner;
+      const int64_t count = rows * RowBytes(choice_.format, columns);
+      for (int64_t i = 0; i + 8 <= count; i += 8) {
+        const uint64_t bits = Sane(random());
+        std::memcpy(at + i, &bits, sizeof bits);
+      }
+      std::byte* scales = at + count;
+      const int64_t scale_bytes = ScalesBytes(rows, columns);
+      if (IsInteger(choice_.format)) {
+        for (int64_t i = 0; i < scale_bytes; i += 2) std::memcpy(scales + i, "\x00\x3b", 2);  // 0.00195
+      } else {
+        const float scale = 1e-4f;
+        for (int64_t i = 0; i < scale_bytes; i += 4) std::memcpy(scales + i, &scale, sizeof scale);
+      }
+      at += count + scale_bytes;
+    }
+  }
+  // Random bits as finite weights of moderate size.
+  uint64_t Sane(uint64_t bits) const {
+    switch (choice_.format) {
+      case WeightFormat::kF32:
+        return (bits & 0x807FFFFF807FFFFFu) | 0x3C0000003C000000u;
+      case WeightFormat::kF16:
+        return (bits & 0x83FF83FF83FF83FFu) | 0x2400240024002400u;
+      case WeightFormat::kBf16:
+        return (bits & 0x807F807F807F807Fu) | 0x3C003C003C003C00u;
+      case WeightFormat::kFp8E4M3Block:
+        // Exponents 8 to 15 but for the last mantissa, so no NaN and no subnormal.
+        return (bits & 0xBEBEBEBEBEBEBEBEu) | 0x4040404040404040u;
+      case WeightFormat::kInt8Group:
+      case WeightFormat::kInt4Group:
+        return bits;
+    }
+    return bits;
+  }
+
+  FormatChoice choice_;
+  int64_t expert_bytes_ = 0;
+  NodeMemory memory_;
+  std::vector<ExpertSlice> experts_;
+};
+
+double Seconds() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+double Median(std::vector<double> values) {
+  std::nth_element(values.begin(), values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2),
+                   values.end());
+  return values[values.size() / 2];
+}
+
+// Bytes a second of reading `memory` with every worker, for about `seconds`: pieces of 256 KiB, four streams
+// of sums.
+double ReadBandwidth(WorkerPool& pool, std::span<const std::byte> memory, double seconds) {
+  constexpr int64_t kPiece = int64_t{256} << 10;
+  constexpr int64_t kPieces = 256;
+  const int64_t pieces = static_cast<int64_t>(memory.size()) / kPiece;
+  std::vector<uint64_t> sinks(static_cast<size_t>(pool.threads()) * 8);
+  int64_t next = 0;
+  int64_t done = 0;
+  const double start = Seconds();
+  double now = start;
+  while (now - start < seconds) {
+    pool.ParallelFor(kPieces, [&](int64_t task, int worker) {
+      const auto* at = reinterpret_cast<const __m128i*>(memory.data() + (next + task) % pieces * kPiece);
+      __m128i sums[4] = {};
+      for (int64_t i = 0; i < kPiece / 16; i += 4) {
+        __builtin_prefetch(at + i + 256);
+        for (int64_t k = 0; k < 4; ++k) sums[k] = _mm_xor_si128(sums[k], _mm_loadu_si128(at + i + k));
+      }
+      for (const __m128i& sum : sums)
+        sinks[static_cast<size_t>(worker) * 8] ^= static_cast<uint64_t>(_mm_cvtsi128_si64(sum));
+    });
+    next = (next + kPieces) % pieces;
+    done += kPieces * kPiece;
+    now = Seconds();
+  }
+  // The sums must be used, or the loop may be left out.
+  if (std::accumulate(sinks.begin(), sinks.end(), uint64_t{0}) == 42) fmt::print(stderr, " ");
+  return static_cast<double>(done) / (now - start);
+}
+
+struct Row {
+  std::string format;
+  std::string isa;
+  int32_t tokens = 0;
+  double layer_us = 0;
+  double gb_s = 0;       // weights and scales read
+  double read_gb_s = 0;  // what the same workers read plainly, in turn
+  double share = 0;
+  double tokens_s = 0;  // rows through one layer a second
+};
+
+// Layers of `tokens` rows that all choose the same eight experts, which change from layer to layer.
+class LayerRun {
+ public:
+  LayerRun(const Bank& bank, const ModelShape& shape, int32_t tokens) : bank_(bank), tokens_(tokens) {
+    std::mt19937 random(7);
+    std::normal_distribution<float> normal;
+    inputs_.resize(static_cast<size_t>(tokens * shape.hidden));
+    for (float& value : inputs_) value = normal(random);
+    rows_.resize(static_cast<size_t>(tokens));
+    std::iota(rows_.begin(), rows_.end(), 0);
+    gains_.assign(static_cast<size_t>(tokens), 0.3f);
+    order_.resize(static_cast<size_t>(bank.count()));
+    std::iota(order_.begin(), order_.end(), 0);
+    std::shuffle(order_.begin(), order_.end(), random);
+    work_.resize(kTopK);
+  }
+
+  // Bytes read in about `seconds`, and the seconds.
+  std::pair<double, double> Run(Experts& experts, double seconds, int64_t* layers) {
+    const double start = Seconds();
+    double now = start;
+    int64_t done = 0;
+    while (now - start < seconds) {
+      for (int32_t k = 0; k < kTopK; ++k) {
+        work_[static_cast<size_t>(k)] = {.expert = ExpertId{k},
+                                         .slices = bank_.expert(order_[static_cast<size_t>(next_)]),
+                                         .rows = rows_,
+                                         .gains = gains_,
+                                         .ready = {}};
+        next_ = (next_ + 1) % bank_.count();
+      }
+      const auto sum =
+          experts.Run({.layer = LayerId{0}, .rows = tokens_, .inputs = inputs_.data(), .work = work_});
+      if (!sum.has_value() || !(std::abs(sum->values[0]) < 1e30f)) {
+        fmt::print(stderr, "bench_experts: the experts gave {}\n",
+                   sum.has_value() ? "no number" : sum.error().message);
+        std::exit(ExitCode(ErrorKind::kInternal));
+      }
+      ++done;
+      now = Seconds();
+    }
+    *layers = done;
+    return {static_cast<double>(done * kTopK * bank_.expert_bytes()), now - start};
+  }
+
+ private:
+  const Bank& bank_;
+  int32_t tokens_;
+  std::vector<float> inputs_;
+  std::vector<int32_t> rows_;
+  std::vector<float> gains_;
+  std::vector<int64_t> order_;
+  std::vector<ExpertWork> work_;
+  int64_t next_ = 0;
+};
+
+ModelShape Shape(int64_t hidden, int64_t inner) {
+  ModelShape shape;
+  shape.hidden = hidden;
+  shape.expert_inter = inner;
+  shape.experts = 256;
+  shape.top_k = kTopK;
+  return shape;
+}
+
+Row Measure(const Options& options, const FormatChoice& choice, const Bank& bank, const KernelSet& kernels,
+            WorkerPool& pool, int32_t tokens) {
+  const ModelShape shape = Shape(kHidden, kInner);
+  CpuExperts experts(shape, tokens, {{choice.format}}, kernels, &pool);
+  LayerRun run(bank, shape, tokens);
+  std::vector<double> share;
+  std::vector<double> speed;
+  std::vector<double> bound;
+  std::vector<double> layer;
+  int64_t layers = 0;
+  run.Run(experts, 0.05, &layers);
+  for (int round = 0; round < options.rounds; ++round) {
+    const double part = options.seconds / options.rounds;
+    bound.push_back(ReadBandwidth(pool, bank.bytes(), part / 2));
+    const auto [bytes, seconds] = run.Run(experts, part, &layers);
+    bound.back() = std::max(bound.back(), ReadBandwidth(pool, bank.bytes(), part / 2));
+    speed.push_back(bytes / seconds);
+    share.push_back(speed.back() / bound.back());
+    layer.push_back(seconds / static_cast<double>(layers));
+  }
+  return {.format = choice.name,
+          .isa = std::string(Name(kernels.isa[static_cast<size_t>(choice.format)])),
+          .tokens = tokens,
+          .layer_us = 1e6 * Median(layer),
+          .gb_s = 1e-9 * Median(speed),
+          .read_gb_s = 1e-9 * Median(bound),
+          .share = Median(share),
+          .tokens_s = tokens / Median(layer)};
+}
+
+// A layer whose experts weigh next to nothing: what is left is waking the workers, two barriers and the
+// bookkeeping.
+double OverheadUs(const KernelSet& kernels, WorkerPool& pool) {
+  const ModelShape shape = Shape(32, 32);
+  std::vector<float> weights(32 * 32, 0.01f);
+  const MatView view{.data = reinterpret_cast<const std::byte*>(weights.data()),
+                     .format = WeightFormat::kF32,
+                     .rows = 32,
+                     .columns = 32,
+                     .row_bytes = 128};
+  const ExpertSlice slice{.weights = {view, view, view}};
+  CpuExperts experts(shape, 1, {}, kernels, &pool);
+  const std::vector<float> input(32, 1.f);
+  const int32_t row = 0;
+  const float gain = 1.f;
+  std::vector<ExpertWork> work;
+  for (int32_t k = 0; k < kTopK; ++k)
+    work.push_back(
+        {.expert = ExpertId{k}, .slices = {&slice, 1}, .rows = {&row, 1}, .gains = {&gain, 1}, .ready = {}});
+  std::vector<double> rounds;
+  for (int round = 0; round < 51; ++round) {
+    constexpr int kLayers = 200;
+    const double start = Seconds();
+    for (int i = 0; i < kLayers; ++i) {
+      (void)experts.Run({.layer = LayerId{0}, .rows = 1, .inputs = input.data(), .work = work});
+    }
+    rounds.push_back(1e6 * (Seconds() - start) / kLayers);
+  }
+  return Median(rounds);
+}
+
+Result<int> RunBench(const Options& options) {
+  MORAINE_ASSIGN_OR_RETURN(const std::unique_ptr<Topology> topology, Topology::Read());
+  const int threads = options.threads == 0 ? topology->cores() : options.threads;
+  // One queue for all: the bank is one block, and what is compared is one machine's memory.
+  std::vector<WorkerPlace> places = topology->Place(threads);
+  for (WorkerPlace& place : places) place.node = NodeId{0};
+  WorkerPool pool(places);
+  nlohmann::ordered_json out = {
+      {"schema", 1}, {"threads", threads}, {"rows", nlohmann::ordered_json::array()}};
+  MORAINE_ASSIGN_OR_RETURN(const KernelSet best, SelectKernels("auto"));
+  const double overhead = OverheadUs(best, pool);
+  out["layer_overhead_us"] = overhead;
+  if (!options.json) {
+    fmt::print("{} threads; a layer of empty experts: {:.1f} us\n", threads, overhead);
+    fmt::print("{:<10} {:<12} {:>6} {:>10} {:>9} {:>9} {:>7} {:>10}\n", "format", "isa", "tokens", "layer us",
+               "GB/s", "bound", "share", "rows/s");
+  }
+  for (const std::string& name : options.formats) {
+    MORAINE_ASSIGN_OR_RETURN(const FormatChoice choice, ParseFormat(name));
+    const Bank bank(*topology, pool, choice, options.gib);
+    std::vector<std::string> isas = options.isas;
+    if (isas.empty()) isas = {"auto"};
+    for (const std::string& isa : isas) {
+      MORAINE_ASSIGN_OR_RETURN(const KernelSet kernels, SelectKernels(isa));
+      for (const int32_t tokens : options.tokens) {
+        const Row row = Measure(options, choice, bank, kernels, pool, tokens);
+        out["rows"].push_back({{"phase", "decode"},
+                               {"format", row.format},
+                               {"isa", row.isa},
+                               {"tokens", row.tokens},
+                               {"layer_us", row.layer_us},
+                               {"gb_s", row.gb_s},
+                               {"read_gb_s", row.read_gb_s},
+                               {"share_of_read_bandwidth", row.share},
+                               {"rows_s", row.tokens_s}});
+        if (options.json) continue;
+        fmt::print("{:<10} {:<12} {:>6} {:>10.0f} {:>9.2f} {:>9.2f} {:>6.1f}% {:>10.1f}\n", row.format,
+                   row.isa, row.tokens, row.layer_us, row.gb_s, row.read_gb_s, 100 * row.share, row.tokens_s);
+        std::fflush(stdout);
+      }
+    }
+  }
+  if (options.json) fmt::print("{}\n", out.dump());
+  return 0;
+}
+
+}  // namespace
+}  // namespace moraine::tools
+
+int main(int argc, char** argv) {
+  using namespace moraine;
+  using namespace moraine::tools;
+  Options options;
+  CLI::App app("How fast routed experts run on this CPU, beside how fast its memory can be read.");
+  app.add_option("--formats", options.formats,
+                 "fp8, bf16, f16, f32, int8-row, int8-g32/g64/g128, int4-g32/g64/g128")
+      ->delimiter(',')
+      ->capture_default_str();
+  app.add_option("--isa", options.isas,
+                 "Kernels: auto, avx512-vbmi, avx512-vnni, avx512, avx2, scalar (default: the best here)")
+      ->delimiter(',');
+  app.add_option("--tokens", options.tokens, "Rows that choose the same experts")
+      ->delimiter(',')
+      ->check(CLI::Range(1, 4096))
+      ->capture_default_str();
+  app.add_option("--threads", options.threads, "Workers (default: one a core)")->check(CLI::Range(0, 1024));
+  app.add_option("--gib", options.gib, "Weights to spread the reads over")
+      ->check(CLI::Range(0.1, 4096.0))
+      ->capture_default_str();
+  app.add_option("--seconds", options.seconds, "Time a row is measured")
+      ->check(CLI::Range(0.01, 600.0))
+      ->capture_default_str();
+  app.add_flag("--json", options.json, "One JSON object on stdout");
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : 2;
+  }
+  const auto result = RunBench(options);
+  if (result.has_value()) return *result;
+  fmt::print(stderr, "bench_experts: {}\n", result.error().message);
+  return ExitCode(result.error().kind);
+}
