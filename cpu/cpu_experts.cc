@@ -40,6 +40,7 @@ CpuExperts::CpuExperts(const ModelShape& shape, int32_t max_rows, std::span<cons
       kernels_(kernels),
       pool_(pool),
       max_rows_(max_rows),
+      gemm_(kernels.gemm, shape, max_rows, formats),
       inputs_{.rows = RowPointers(int64_t{max_rows} * shape.top_k)},
       hidden_{.rows = RowPointers(int64_t{max_rows} * shape.top_k)},
       gate_(static_cast<size_t>(int64_t{max_rows} * shape.top_k * shape.expert_inter)),
@@ -68,7 +69,7 @@ double CpuExperts::Bytes(const ModelShape& shape, int32_t max_rows, std::span<co
   const auto number = [](int64_t value) { return static_cast<double>(value); };
   double bytes = 4 * (entries * 2 * number(shape.expert_inter) + rows * number(shape.hidden) +
                       rows * threads * number(kMaxTaskRows)) +
-                 entries * 3 * sizeof(float*);
+                 entries * 3 * sizeof(float*) + ExpertGemm::Bytes(kernels.gemm, shape, max_rows, formats);
   for (const Q8Layout layout : kLayouts) {
     if (!Uses(formats, kernels, layout)) continue;
     bytes += rows * number(Q8Rows::BytesPerRow(shape.hidden)) +
@@ -90,15 +91,21 @@ Result<ExpertSum> CpuExperts::Run(const ExpertBatch& batch) {
   // Whole blocks, so that a task can quantise what it made.
   const int workers = pool_->threads() / pool_->nodes();
   gate_up_rows_ = TaskRows(cut.front().weights.gate.rows, static_cast<int64_t>(batch.work.size()), workers);
-  down_rows_ = TaskRows(cut.front().weights.down.rows, 1, workers);
-  pool_->ForNodes(
-      [&](NodeId node) {
-        const int64_t blocks = (slice(node).weights.gate.rows + gate_up_rows_ - 1) / gate_up_rows_;
-        return static_cast<int64_t>(batch.work.size()) * blocks;
-      },
-      [&](NodeId node, int64_t task, int) { GateUpTask(batch, node, task); });
-  pool_->ForNodes([&](NodeId node) { return (slice(node).weights.down.rows + down_rows_ - 1) / down_rows_; },
-                  [&](NodeId node, int64_t task, int worker) { DownTask(batch, node, task, worker); });
+  gemm_.Start(batch, first_entries_, inputs_.rows.data(), sums_.data(), *pool_);
+  // The large tasks first.
+  pool_->ForNodes([&](NodeId node) { return gemm_.GateUpTasks(batch, node) + GateUpTasks(batch, node); },
+                  [&](NodeId node, int64_t task, int worker) {
+                    const int64_t large = gemm_.GateUpTasks(batch, node);
+                    task < large ? gemm_.GateUpTask(batch, node, task, worker)
+                                 : GateUpTask(batch, node, task - large);
+                  });
+  const int64_t down_rows =
+      gemm_.any() ? gemm_.down_rows() : TaskRows(cut.front().weights.down.rows, 1, workers);
+  pool_->ForNodes([&](NodeId node) { return (slice(node).weights.down.rows + down_rows - 1) / down_rows; },
+                  [&](NodeId node, int64_t task, int worker) {
+                    const int64_t end = std::min((task + 1) * down_rows, slice(node).weights.down.rows);
+                    DownTask(batch, node, task * down_rows, end, worker);
+                  });
   return sum;
 }
 
@@ -152,11 +159,16 @@ void CpuExperts::Multiply(const MatView& w, int64_t begin, int64_t end, const Op
   }
 }
 
+int64_t CpuExperts::GateUpTasks(const ExpertBatch& batch, NodeId node) const {
+  const int64_t rows = batch.work.front().slices[static_cast<size_t>(node.value)].weights.gate.rows;
+  return static_cast<int64_t>(gemm_.Others().size()) * ((rows + gate_up_rows_ - 1) / gate_up_rows_);
+}
+
 void CpuExperts::GateUpTask(const ExpertBatch& batch, NodeId node, int64_t task) {
   const auto at_node = static_cast<size_t>(node.value);
   const int64_t slice_rows = batch.work.front().slices[at_node].weights.gate.rows;
   const int64_t blocks = (slice_rows + gate_up_rows_ - 1) / gate_up_rows_;
-  const auto item = static_cast<size_t>(task / blocks);
+  const size_t item = gemm_.Others()[static_cast<size_t>(task / blocks)];
   const ExpertWork& work = batch.work[item];
   const ExpertSlice& slice = work.slices[at_node];
   const MlpWeights& w = slice.weights;
@@ -183,28 +195,37 @@ void CpuExperts::QuantiseHidden(const MatView& down, int64_t entry, int64_t begi
                     hidden_.q8[Number(layout)][entry]);
 }
 
-void CpuExperts::DownTask(const ExpertBatch& batch, NodeId node, int64_t task, int worker) {
-  const auto at_node = static_cast<size_t>(node.value);
-  const ExpertSlice& cut = batch.work.front().slices[at_node];
-  const int64_t begin = task * down_rows_;
-  const int64_t end = std::min(begin + down_rows_, cut.weights.down.rows);
+void CpuExperts::DownTask(const ExpertBatch& batch, NodeId node, int64_t begin, int64_t end, int worker) {
+  const ExpertSlice& cut = batch.work.front().slices[static_cast<size_t>(node.value)];
   float* sums = sums_.data() + cut.hidden_begin + begin;
   for (int64_t t = 0; t < batch.rows; ++t) std::fill_n(sums + t * shape_.hidden, end - begin, 0.f);
+  for (size_t item = 0; item < batch.work.size(); ++item) {
+    if (item + 1 < batch.work.size())
+      Prefetch(batch.work[item + 1].slices[static_cast<size_t>(node.value)].weights.down, begin);
+    if (gemm_.Takes(item)) {
+      gemm_.Down(batch, item, node, begin, end, worker);
+    } else {
+      for (int64_t from = begin; from < end; from += kMaxTaskRows)
+        AddDown(batch, item, node, from, std::min(from + kMaxTaskRows, end), worker);
+    }
+  }
+}
+
+// sums += gain * down(hidden) of one expert, by the kernels; at most kMaxTaskRows rows of its slice.
+void CpuExperts::AddDown(const ExpertBatch& batch, size_t item, NodeId node, int64_t begin, int64_t end,
+                         int worker) {
+  const ExpertWork& work = batch.work[item];
+  const ExpertSlice& slice = work.slices[static_cast<size_t>(node.value)];
+  const MatView down = slice.weights.down.Rows(begin, end);
+  const auto n = static_cast<int64_t>(work.rows.size());
   float* out = expert_out_.data() + int64_t{worker} * max_rows_ * kMaxTaskRows;
   RowPointers& out_rows = out_rows_[static_cast<size_t>(worker)];
-  int64_t entry = 0;
-  for (size_t i = 0; i < batch.work.size(); ++i) {
-    const ExpertWork& work = batch.work[i];
-    if (i + 1 < batch.work.size()) Prefetch(batch.work[i + 1].slices[at_node].weights.down, begin);
-    const auto n = static_cast<int64_t>(work.rows.size());
-    const MatView down = work.slices[at_node].weights.down.Rows(begin, end);
-    Multiply(down, 0, end - begin, hidden_, entry, n, out_rows.Fill(out, kMaxTaskRows, n));
-    for (int64_t k = 0; k < n; ++k) {
-      float* sum = sums + work.rows[static_cast<size_t>(k)] * shape_.hidden;
-      const float gain = work.gains[static_cast<size_t>(k)];
-      for (int64_t r = 0; r < end - begin; ++r) sum[r] += gain * out[k * kMaxTaskRows + r];
-    }
-    entry += n;
+  Multiply(down, 0, end - begin, hidden_, first_entries_[item], n, out_rows.Fill(out, kMaxTaskRows, n));
+  float* sums = sums_.data() + slice.hidden_begin + begin;
+  for (int64_t i = 0; i < n; ++i) {
+    float* sum = sums + work.rows[static_cast<size_t>(i)] * shape_.hidden;
+    const float gain = work.gains[static_cast<size_t>(i)];
+    for (int64_t r = 0; r < end - begin; ++r) sum[r] += gain * out[i * kMaxTaskRows + r];
   }
 }
 

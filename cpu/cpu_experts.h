@@ -5,6 +5,7 @@
 #include <span>
 #include <vector>
 
+#include "cpu/expert_gemm.h"
 #include "cpu/kernel_table.h"
 #include "cpu/product.h"
 #include "cpu/q8_rows.h"
@@ -47,19 +48,21 @@ class CpuExperts final : public Experts {
   void QuantiseInputs(const ExpertBatch& batch);
   void Multiply(const MatView& w, int64_t begin, int64_t end, const Operand& x, int64_t first_entry,
                 int64_t n, float* const* y) const;
+  int64_t GateUpTasks(const ExpertBatch& batch, NodeId node) const;
   void GateUpTask(const ExpertBatch& batch, NodeId node, int64_t task);
   void QuantiseHidden(const MatView& down, int64_t entry, int64_t begin, int64_t end);
-  void DownTask(const ExpertBatch& batch, NodeId node, int64_t task, int worker);
+  void DownTask(const ExpertBatch& batch, NodeId node, int64_t begin, int64_t end, int worker);
+  void AddDown(const ExpertBatch& batch, size_t item, NodeId node, int64_t begin, int64_t end, int worker);
   bool Quantised(const MatView& w) const { return kernels_.Q8Dot(w.format) != nullptr && FitsQ8(w); }
 
   const ModelShape& shape_;
   KernelSet kernels_;
   WorkerPool* pool_;
   int32_t max_rows_;
+  ExpertGemm gemm_;
   // An entry is one (row, expert) pair, entries of an expert side by side: at most max_rows K of them.
   std::vector<int64_t> first_entries_;  // [work] of each expert in the batch
   int64_t gate_up_rows_ = 0;            // rows of a task in the first wave of this batch
-  int64_t down_rows_ = 0;               // and in the second
   Operand inputs_;                      // [entries] rows of x
   Operand hidden_;                      // [entries, I] silu(gate x) * up x
   std::vector<float> gate_;             // [entries, I]

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "cpu/gemm/prefill_gemm.h"
+
 namespace moraine {
 
 GatedMlp::GatedMlp(int64_t inner, int64_t max_rows)
@@ -13,6 +15,7 @@ GatedMlp::GatedMlp(int64_t inner, int64_t max_rows)
 
 void GatedMlp::Run(WorkerPool& pool, const KernelSet& kernels, const MlpWeights& w, const float* const* x,
                    int64_t n, float* const* y) {
+  if (kernels.gemm != nullptr && kernels.gemm->Takes(w, n)) return kernels.gemm->GatedMlp(pool, w, x, n, y);
   float* const* gate = gate_rows_.Fill(gate_.data(), inner_, n);
   float* const* up = up_rows_.Fill(up_.data(), inner_, n);
   const int64_t rows = TaskRows(w.gate);

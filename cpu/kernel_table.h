@@ -19,6 +19,8 @@
 
 namespace moraine {
 
+class PrefillGemm;
+
 /// y[t][r] = sum over c of W[r, c] x[t][c] for rows r in [row_begin, row_end) and t in [0, n); n >= 0. Every
 /// x[t] has W.columns values, any alignment; y[t] is indexed by absolute row. The sum of one (t, r) is formed
 /// in an order that depends on nothing but W's columns and format: any n, slice and thread count give the
@@ -92,6 +94,7 @@ struct KernelSet {
   QuantiseFn quantise = nullptr;
   SiluFn silu = nullptr;
   ExpSumFn exp_sum = nullptr;
+  PrefillGemm* gemm = nullptr;  // borrowed; takes products with many rows where it is there
 
   DotFn Dot(WeightFormat format) const { return dot[static_cast<size_t>(format)]; }
   Q8DotFn Q8Dot(WeightFormat format) const { return q8_dot[static_cast<size_t>(format)]; }

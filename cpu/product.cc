@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "cpu/gemm/prefill_gemm.h"
+
 namespace moraine {
 
 int64_t TaskRows(const MatView& w) {
@@ -12,6 +14,7 @@ int64_t TaskRows(const MatView& w) {
 
 void Multiply(WorkerPool& pool, const KernelSet& kernels, const MatView& w, const float* const* x, int64_t n,
               float* const* y) {
+  if (kernels.gemm != nullptr && kernels.gemm->Takes(w, n)) return kernels.gemm->Multiply(pool, w, x, n, y);
   const DotFn dot = kernels.Dot(w.format);
   const int64_t rows = TaskRows(w);
   pool.ParallelFor((w.rows + rows - 1) / rows, [&](int64_t task, int) {
