@@ -6,8 +6,8 @@
 #include <array>
 #include <cstring>
 
-#include "cpu/kernels/avx512_vec.h"
-#include "cpu/kernels/e4m3_tables.h"
+#include "cpu/kernels/avx512_vec.inc"
+#include "cpu/kernels/e4m3_tables.inc"
 #include "cpu/kernels/kernels.h"
 
 namespace moraine::avx512vbmi {
