@@ -4,10 +4,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 
 #include "cpu/cpu_dense.h"
 #include "cpu/cpu_experts.h"
 #include "cpu/cpu_quota.h"
+#include "cpu/gemm/prefill_gemm.h"
 #include "cpu/kernel_table.h"
 #include "cpu/worker_pool.h"
 
@@ -23,6 +25,13 @@ int DefaultThreads(const Topology& topology) {
   return quota ? std::clamp(static_cast<int>(std::ceil(*quota)), 1, cores) : cores;
 }
 
+// How far oneDNN may go under a limit on our own kernels; nowhere under "scalar".
+std::optional<GemmIsa> GemmIsaFor(const std::string& isa) {
+  if (isa == Name(Isa::kScalar)) return std::nullopt;
+  if (isa == "auto") return GemmIsa::kAny;
+  return isa == Name(Isa::kAvx2) ? GemmIsa::kAvx2 : GemmIsa::kAvx512;
+}
+
 }  // namespace
 
 struct CpuBackend::State {
@@ -31,6 +40,8 @@ struct CpuBackend::State {
   std::unique_ptr<Topology> topology;
   WorkerPool pool;
   KernelSet kernels;
+  std::unique_ptr<PrefillGemm> gemm;  // null where oneDNN is of no use
+  std::string no_gemm;                // then: why
 };
 
 CpuBackend::CpuBackend(std::unique_ptr<State> state) : state_(std::move(state)) {}
@@ -46,8 +57,20 @@ Result<std::unique_ptr<CpuBackend>> CpuBackend::Create(const CpuOptions& options
       SelectKernels(options.isa, options.f32_activations ? Activations::kF32 : Activations::kAuto));
   MORAINE_ASSIGN_OR_RETURN(std::unique_ptr<Topology> topology, Topology::Read());
   const int threads = options.threads == 0 ? DefaultThreads(*topology) : options.threads;
-  return std::unique_ptr<CpuBackend>(
-      new CpuBackend(std::make_unique<State>(std::move(topology), threads, kernels)));
+  auto state = std::make_unique<State>(std::move(topology), threads, kernels);
+  if (const auto isa = GemmIsaFor(options.isa)) {
+    auto gemm = PrefillGemm::Create(
+        {.isa = *isa, .f32_only = options.f32_activations, .workers = state->pool.threads()});
+    if (gemm.has_value()) {
+      state->gemm = *std::move(gemm);
+      state->kernels.gemm = state->gemm.get();
+    } else {
+      state->no_gemm = gemm.error().message;
+    }
+  } else {
+    state->no_gemm = "isa \"scalar\" keeps to the scalar kernels";
+  }
+  return std::unique_ptr<CpuBackend>(new CpuBackend(std::move(state)));
 }
 
 int CpuBackend::threads() const { return state_->pool.threads(); }
@@ -64,6 +87,13 @@ std::string CpuBackend::KernelNames() const {
   return names;
 }
 
+GemmReport CpuBackend::PrefillReport() const {
+  if (state_->gemm != nullptr) return state_->gemm->Report();
+  GemmReport report;
+  report.refused.push_back(state_->no_gemm);
+  return report;
+}
+
 double CpuBackend::ScratchBytes(const ModelShape& s, const DenseOptions& options,
                                 std::span<const WeightFormat> expert_formats, bool mtp) const {
   const auto number = [](int64_t value) { return static_cast<double>(value); };
@@ -75,7 +105,13 @@ double CpuBackend::ScratchBytes(const ModelShape& s, const DenseOptions& options
       2 * number(std::max(s.dense_inter, s.shared_inter())) + 2 * number(s.top_k) + (mtp ? 2 * hidden : 0);
   const double logits = options.max_logit_rows * (hidden + number(s.vocab));
   const double per_worker = LatentAttention::ScratchValues(s, options.max_rows);
-  return sizeof(float) * (rows * per_row + logits + workers * per_worker) +
+  const double gemm = state_->gemm == nullptr
+                          ? 0
+                          : PrefillGemm::WorkerBytes(threads()) +
+                                PrefillGemm::ReserveBytes(
+                                    rows, std::max({(mtp ? 2 : 1) * hidden, number(s.heads * s.v_head)}),
+                                    number(std::max(s.dense_inter, s.shared_inter())));
+  return sizeof(float) * (rows * per_row + logits + workers * per_worker) + gemm +
          CpuExperts::Bytes(s, options.max_rows, expert_formats, state_->kernels, threads());
 }
 

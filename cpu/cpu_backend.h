@@ -6,6 +6,7 @@
 #include <span>
 #include <string>
 
+#include "cpu/gemm/gemm_report.h"
 #include "cpu/topology.h"
 #include "runtime/core/dense.h"
 #include "runtime/core/dense_weights.h"
@@ -17,9 +18,9 @@ namespace moraine {
 
 struct CpuOptions {
   int threads = 0;               // 0: one per core this process may run on, no more than its cgroup's quota
-  std::string isa = "auto";      // "auto", or the best row allowed: "avx512-vbmi", "avx512-vnni",
-                                 // "avx512", "avx2", "scalar"
-  bool f32_activations = false;  // experts of integer formats take their input as it is, not as int8
+  std::string isa = "auto";      // "auto", or the best row allowed: "avx512-vbmi", "avx512-vnni", "avx512",
+                                 // "avx2", "scalar"
+  bool f32_activations = false;  // no product rounds its input, to int8 or to bf16
 };
 
 /// Outlives whatever it makes. All made objects are driven from one thread.
@@ -36,6 +37,8 @@ class CpuBackend {
   int nodes() const;
   /// The kernel rows in use, for the start-up line: "fp8-e4m3-block: avx2, ...".
   std::string KernelNames() const;
+  /// What oneDNN multiplies in steps with many rows, and what it has done so far. Between steps.
+  GemmReport PrefillReport() const;
 
   /// Bytes MakeDense and MakeExperts take beside the KV pages, within a few percent: activations for
   /// `options.max_rows` rows, logits, attention tiles per worker. A double, since a hostile shape may pass

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "cpu/gemm/prefill_gemm.h"
 #include "cpu/router.h"
 #include "cpu/vector_ops.h"
 #include "runtime/core/check.h"
@@ -17,6 +18,7 @@ CpuDense::CpuDense(const ModelShape& shape, const DenseWeights& weights, const D
       weights_(weights),
       options_(options),
       kernels_(kernels),
+      exact_(kernels),
       pool_(pool),
       pages_(std::move(pages)),
       rope_(MakeRopeTable(shape)),
@@ -36,7 +38,36 @@ CpuDense::CpuDense(const ModelShape& shape, const DenseWeights& weights, const D
       gains_(experts_.size()),
       route_scratch_(static_cast<size_t>(2 * shape.experts + shape.router.groups)),
       head_input_(options.max_logit_rows, shape.hidden),
-      logits_(options.max_logit_rows, shape.vocab) {}
+      logits_(options.max_logit_rows, shape.vocab) {
+  exact_.gemm = nullptr;
+  PrepareGemm();
+}
+
+// What the products of a step will ask of oneDNN.
+void CpuDense::PrepareGemm() {
+  PrefillGemm* gemm = kernels_.gemm;
+  if (gemm == nullptr) return;
+  const auto prepare = [&](const MatView& w) {
+    if (w.rows > 0) gemm->Prepare(w.format, w.columns);
+  };
+  int64_t columns = 0;
+  for (const LayerWeights& layer : weights_.layers) {
+    for (const MatView* w : {&layer.q, &layer.q_a, &layer.q_b, &layer.kv_a, &layer.o}) {
+      prepare(*w);
+      columns = std::max(columns, w->columns);
+    }
+    for (const MlpWeights* mlp : {&layer.dense_mlp, &layer.shared}) {
+      prepare(mlp->gate);
+      prepare(mlp->down);
+    }
+  }
+  for (const MtpWeights& mtp : weights_.mtp) {
+    prepare(mtp.projection);
+    columns = std::max(columns, mtp.projection.columns);
+  }
+  gemm->Reserve(options_.max_rows, std::max(columns, shape_.hidden),
+                std::max(shape_.dense_inter, shape_.shared_inter()));
+}
 
 void CpuDense::TakeRows(std::span<const SequenceRows> sequences) {
   sequences_.assign(sequences.begin(), sequences.end());
@@ -137,7 +168,7 @@ Status CpuDense::DenseMlp(LayerId id) {
 
 Result<Routing> CpuDense::Route(LayerId id) {
   const LayerWeights& layer = Layer(id);
-  Project(layer.router, normed_, &router_logits_);
+  Multiply(*pool_, exact_, layer.router, normed_.Rows(rows_), rows_, router_logits_.Rows(rows_));
   const auto top_k = static_cast<size_t>(shape_.top_k);
   for (int32_t t = 0; t < rows_; ++t) {
     if (!AllFinite(router_logits_.Row(t))) {
@@ -184,7 +215,7 @@ Result<std::span<const float>> CpuDense::Logits(std::span<const float> gain, std
   for (int64_t i = 0; i < n; ++i) {
     RmsNorm(x_.Row(rows[static_cast<size_t>(i)]), gain, shape_.norm_eps, head_input_.Row(i));
   }
-  Multiply(*pool_, kernels_, weights_.head, head_input_.Rows(n), n, logits_.Rows(n));
+  Multiply(*pool_, exact_, weights_.head, head_input_.Rows(n), n, logits_.Rows(n));
   for (int64_t i = 0; i < n; ++i) {
     if (!AllFinite(logits_.Row(i))) {
       return Fail(ErrorKind::kInternal, fmt::format("logits of row {}: NaN or infinity; no token can be "

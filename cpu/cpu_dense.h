@@ -49,6 +49,7 @@ class CpuDense final : public Dense {
   };
 
   const LayerWeights& Layer(LayerId layer) const { return weights_.layers[static_cast<size_t>(layer.value)]; }
+  void PrepareGemm();
   void TakeRows(std::span<const SequenceRows> sequences);
   void Normalise(Buffer& in, std::span<const float> gain, float eps, Buffer* out);
   void Project(const MatView& w, Buffer& in, Buffer* out);
@@ -60,6 +61,8 @@ class CpuDense final : public Dense {
   DenseWeights weights_;
   DenseOptions options_;
   KernelSet kernels_;
+  KernelSet
+      exact_;  // without oneDNN: the router and the head decide, so their bits do not depend on the rows
   WorkerPool* pool_;
   std::unique_ptr<KvPages> pages_;
   RopeTable rope_;

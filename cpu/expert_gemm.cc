@@ -30,11 +30,16 @@ int64_t MostBytes(const PrefillGemm* gemm, const ModelShape& shape, int64_t max_
 
 ExpertGemm::ExpertGemm(PrefillGemm* gemm, const ModelShape& shape, int32_t max_rows,
                        std::span<const WeightFormat> formats)
-    : gemm_(gemm),
+    : gemm_(formats.empty() ? nullptr : gemm),
       shape_(shape),
       sum_rows_(gemm == nullptr ? 0 : int64_t{max_rows} * shape.top_k),
       inputs_(MostBytes(gemm, shape, max_rows, formats, shape.hidden)),
       hidden_(MostBytes(gemm, shape, max_rows, formats, shape.expert_inter)) {
+  for (const WeightFormat format : formats) {
+    if (gemm == nullptr) break;
+    gemm->Prepare(format, shape.hidden);
+    gemm->Prepare(format, shape.expert_inter);
+  }
   const auto experts = static_cast<size_t>(shape.experts);
   at_.reserve(experts);
   taken_.reserve(experts);

@@ -1,6 +1,7 @@
 // bench_experts: how fast routed experts run on this CPU, beside how fast its memory can be read at all.
 //
-//   bench_experts [--formats LIST] [--isa LIST] [--tokens LIST] [--threads N] [--gib N] [--seconds N]
+//   bench_experts [--formats LIST] [--isa LIST] [--tokens LIST] [--prefill LIST] [--threads N] [--gib N]
+//   [--seconds N]
 //   [--json]
 //
 // R1's geometry (H 7168, I 2048, 8 experts a layer), with so many distinct experts that no cache holds them.
@@ -17,9 +18,11 @@
 #include <random>
 
 #include "cpu/cpu_experts.h"
+#include "cpu/gemm/prefill_gemm.h"
 #include "cpu/kernel_table.h"
 #include "cpu/topology.h"
 #include "cpu/worker_pool.h"
+#include "tools/bench/prefill_bench.h"
 #include "tools/commands.h"
 
 namespace moraine::tools {
@@ -33,6 +36,7 @@ struct Options {
   std::vector<std::string> formats = {"fp8", "bf16", "int8-g128", "int4-g64", "int4-g128"};
   std::vector<std::string> isas;
   std::vector<int32_t> tokens = {1, 2, 4, 8};
+  std::vector<int32_t> prefill;
   int threads = 0;
   double gib = 2.5;
   double seconds = 1.0;
@@ -347,6 +351,38 @@ double OverheadUs(const KernelSet& kernels, WorkerPool& pool) {
   return Median(rounds);
 }
 
+// Prints and collects one row for each of options.prefill.
+Status RunPrefill(const Options& options, const FormatChoice& choice, const Bank& bank, KernelSet kernels,
+                  const std::string& isa, WorkerPool& pool, nlohmann::ordered_json* out) {
+  if (options.prefill.empty()) return {};
+  const GemmIsa cap = isa == "auto" ? GemmIsa::kAny : isa == "avx2" ? GemmIsa::kAvx2 : GemmIsa::kAvx512;
+  MORAINE_ASSIGN_OR_RETURN(const std::unique_ptr<PrefillGemm> gemm,
+                           PrefillGemm::Create({.isa = cap, .workers = pool.threads()}));
+  kernels.gemm = gemm.get();
+  const PrefillBench bench{.format = choice.name,
+                           .weight_format = choice.format,
+                           .expert = [&](int64_t e) { return bank.expert(e); },
+                           .experts = bank.count(),
+                           .seconds = options.seconds,
+                           .rounds = options.rounds};
+  MORAINE_ASSIGN_OR_RETURN(const std::vector<PrefillRow> rows,
+                           MeasurePrefill(bench, kernels, pool, options.prefill));
+  for (const PrefillRow& row : rows) {
+    (*out)["rows"].push_back({{"phase", "prefill"},
+                              {"format", row.format},
+                              {"isa", row.implementation},
+                              {"tokens", row.tokens},
+                              {"gflops", row.gflops},
+                              {"plain_gflops", row.plain_gflops},
+                              {"share_of_plain_gemm", row.share}});
+    if (options.json) continue;
+    fmt::print("{:<10} {:<20} {:>5} rows each {:>8.0f} GFLOP/s, plain {:>8.0f}: {:>6.1f}%\n", row.format,
+               row.implementation, row.tokens, row.gflops, row.plain_gflops, 100 * row.share);
+    std::fflush(stdout);
+  }
+  return {};
+}
+
 Result<int> RunBench(const Options& options) {
   MORAINE_ASSIGN_OR_RETURN(const std::unique_ptr<Topology> topology, Topology::Read());
   const int threads = options.threads == 0 ? topology->cores() : options.threads;
@@ -371,6 +407,7 @@ Result<int> RunBench(const Options& options) {
     if (isas.empty()) isas = {"auto"};
     for (const std::string& isa : isas) {
       MORAINE_ASSIGN_OR_RETURN(const KernelSet kernels, SelectKernels(isa));
+      MORAINE_RETURN_IF_ERROR(RunPrefill(options, choice, bank, kernels, isa, pool, &out));
       for (const int32_t tokens : options.tokens) {
         const Row row = Measure(options, choice, bank, kernels, pool, tokens);
         out["rows"].push_back({{"phase", "decode"},
@@ -413,6 +450,10 @@ int main(int argc, char** argv) {
       ->delimiter(',')
       ->check(CLI::Range(1, 4096))
       ->capture_default_str();
+  app.add_option("--prefill", options.prefill,
+                 "Rows of each expert through oneDNN, beside its plain products")
+      ->delimiter(',')
+      ->check(CLI::Range(1, 4096));
   app.add_option("--threads", options.threads, "Workers (default: one a core)")->check(CLI::Range(0, 1024));
   app.add_option("--gib", options.gib, "Weights to spread the reads over")
       ->check(CLI::Range(0.1, 4096.0))

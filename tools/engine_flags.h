@@ -20,6 +20,7 @@ struct EngineFlags {
   std::string ram;
   int threads = 0;
   std::string isa = "auto";
+  std::string activations = "auto";
   std::string kv_type = "bf16";
 };
 

@@ -84,16 +84,20 @@ const PrefillGemm::Engine& PrefillGemm::For(WeightFormat format) const {
   return NeedsF32(format) ? engines_.front() : engines_.back();
 }
 
-Status PrefillGemm::Prepare(WeightFormat format, int64_t columns) {
+void PrefillGemm::Prepare(WeightFormat format, int64_t columns) {
   auto& engine = const_cast<Engine&>(For(format));
-  if (std::find(engine.columns.begin(), engine.columns.end(), columns) != engine.columns.end()) return {};
+  if (std::find(engine.columns.begin(), engine.columns.end(), columns) != engine.columns.end()) return;
   const int64_t depth = PaddedDepth(columns);
   for (const int64_t rows : engine.tile_rows) {
-    if (depth >= kDepth) MORAINE_RETURN_IF_ERROR(engine.gemm->Prepare(rows, kDepth));
-    if (depth % kDepth != 0) MORAINE_RETURN_IF_ERROR(engine.gemm->Prepare(rows, depth % kDepth));
+    for (const int64_t part : {depth >= kDepth ? kDepth : 0, depth % kDepth}) {
+      if (part == 0) continue;
+      if (const Status made = engine.gemm->Prepare(rows, part); !made.has_value()) {
+        refused_.push_back(made.error().message);
+        return;
+      }
+    }
   }
   engine.columns.push_back(columns);
-  return {};
 }
 
 bool PrefillGemm::Takes(const MatView& w, int64_t n) const {
@@ -256,12 +260,11 @@ void PrefillGemm::GatedMlp(WorkerPool& pool, const MlpWeights& w, const float* c
 }
 
 GemmReport PrefillGemm::Report() const {
-  GemmReport report{.uses = {}, .gemm_flops = 0, .other_flops = other_flops_};
+  GemmReport report{.made = {}, .refused = refused_, .gemm_flops = 0, .other_flops = other_flops_};
   for (const Engine& engine : engines_) {
-    for (TileGemm::Use& use : engine.gemm->Uses()) {
-      if (use.calls == 0) continue;
+    for (GemmUse& use : engine.gemm->Uses()) {
       report.gemm_flops += use.Flops();
-      report.uses.push_back(std::move(use));
+      report.made.push_back(std::move(use));
     }
   }
   return report;

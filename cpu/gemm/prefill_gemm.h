@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "cpu/gemm/aligned_bytes.h"
+#include "cpu/gemm/gemm_report.h"
 #include "cpu/gemm/tile_gemm.h"
 #include "cpu/gemm/tile_kernels.h"
 #include "runtime/core/dense_weights.h"
@@ -22,14 +23,6 @@
 namespace moraine {
 
 class WorkerPool;
-
-/// Which products oneDNN was given and what it chose for them, for reports.
-struct GemmReport {
-  std::vector<TileGemm::Use> uses;  // those that ran
-  double gemm_flops = 0;            // multiplied by oneDNN, padding of panels included
-  double other_flops = 0;           // of steps with several rows, multiplied by the kernels of kernel_table.h
-  double Share() const { return gemm_flops + other_flops == 0 ? 0 : gemm_flops / (gemm_flops + other_flops); }
-};
 
 /// Driven from the thread that runs steps; what takes a worker's number may run on several workers at once.
 /// Memory is taken by Create, Prepare and Reserve, none later.
@@ -48,9 +41,9 @@ class PrefillGemm {
   /// kHardware as TileGemm::Create.
   static Result<std::unique_ptr<PrefillGemm>> Create(const Options& options);
 
-  /// Makes and checks the products for matrices of `columns` columns in `format`; kInternal from
-  /// TileGemm::Prepare. Known shapes cost nothing.
-  Status Prepare(WeightFormat format, int64_t columns);
+  /// Makes and checks the products for matrices of `columns` columns in `format`; known shapes cost nothing.
+  /// What oneDNN cannot do right is never taken, and the report says why.
+  void Prepare(WeightFormat format, int64_t columns);
 
   /// True where a product of `w` with `n` rows belongs here: its shape is prepared and n reaches the
   /// switch-over. A constant, not a measurement of this start: the same prompt gives the same bits tomorrow.
@@ -132,6 +125,7 @@ class PrefillGemm {
   AlignedBytes inputs_;
   AlignedBytes hidden_;
   double other_flops_ = 0;
+  std::vector<std::string> refused_;
 };
 
 }  // namespace moraine

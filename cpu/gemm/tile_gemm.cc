@@ -117,7 +117,7 @@ class OneDnnGemm final : public TileGemm {
   Status Prepare(int64_t rows, int64_t depth) override;
   void Run(int64_t rows, int64_t depth, int64_t width, bool add, const void* a, const void* b, float* c,
            int worker) noexcept override;
-  std::vector<Use> Uses() const override;
+  std::vector<GemmUse> Uses() const override;
 
  private:
   // What one worker hands to oneDNN: its memory objects get their addresses at each call.
@@ -271,10 +271,10 @@ Status OneDnnGemm::SelfTest(const Product& p) {
   return {};
 }
 
-std::vector<TileGemm::Use> OneDnnGemm::Uses() const {
-  std::vector<Use> uses;
+std::vector<GemmUse> OneDnnGemm::Uses() const {
+  std::vector<GemmUse> uses;
   for (const Product& p : products_) {
-    Use use{p.implementation, type(), p.rows, p.depth, p.width, p.add, 0};
+    GemmUse use{p.implementation, type(), p.rows, p.depth, p.width, p.add, 0};
     for (const Arguments& w : p.workers) use.calls += w.calls;
     uses.push_back(std::move(use));
   }

@@ -6,15 +6,13 @@
 #include <memory>
 #include <optional>
 #include <span>
-#include <string>
 #include <vector>
 
+#include "cpu/gemm/gemm_report.h"
 #include "runtime/core/result.h"
 
 namespace moraine {
 
-/// What both factors are rounded to before they are multiplied; sums are f32.
-enum class GemmType : uint8_t { kF32, kBf16 };
 inline int64_t Bytes(GemmType type) { return type == GemmType::kF32 ? 4 : 2; }
 
 /// The most oneDNN may use. A cap counts for the whole process and only if it comes before oneDNN's first
@@ -34,21 +32,6 @@ class TileGemm {
   static constexpr std::array<int64_t, 4> kWidths = {16, 32, 48, 64};
   static constexpr int64_t kMaxWidth = kWidths.back();
   static constexpr int64_t kDepthUnit = 32;  // depth is a multiple of this: pad with zeros
-
-  /// One implementation chosen by oneDNN, and what it has done since.
-  struct Use {
-    std::string implementation;  // as oneDNN names it: "brg:avx512_core_amx"
-    GemmType type;
-    int64_t rows = 0;
-    int64_t depth = 0;
-    int64_t width = 0;
-    bool add = false;
-    int64_t calls = 0;
-    double Flops() const {
-      return 2.0 * static_cast<double>(rows) * static_cast<double>(depth) * static_cast<double>(width) *
-             static_cast<double>(calls);
-    }
-  };
 
   /// For workers [0, workers). The type is the one that is fastest on this CPU within `isa`, or `type`.
   /// kHardware when this build or CPU has none, or when oneDNN was already used under a wider cap in this
@@ -76,7 +59,7 @@ class TileGemm {
                    float* c, int worker) noexcept = 0;
 
   /// Every product made. Not while Run is under way.
-  virtual std::vector<Use> Uses() const = 0;
+  virtual std::vector<GemmUse> Uses() const = 0;
 
  protected:
   TileGemm(GemmType type, bool any_shape) : type_(type), any_shape_(any_shape) {}

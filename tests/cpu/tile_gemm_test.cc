@@ -137,7 +137,7 @@ TEST_P(TileGemmTest, NoProductIsOneDnnsReference) {
   ASSERT_TRUE(gemm->Prepare(128, 512).has_value());
   const auto uses = gemm->Uses();
   ASSERT_EQ(uses.size(), 2 * 2 * gemm->Widths().size());
-  for (const TileGemm::Use& use : uses) {
+  for (const GemmUse& use : uses) {
     EXPECT_NE(use.implementation.rfind("ref", 0), 0u) << use.implementation;
     EXPECT_EQ(use.calls, 0);
   }

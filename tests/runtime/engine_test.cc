@@ -52,10 +52,16 @@ TEST(Engine, PagesAndThreadsChangeNoBit) {
 // both.
 TEST(Engine, ChunksStayWithinTheBound) {
   const auto ids = Ids();
-  const auto want = Last(*Open({.prefill_chunk = 128, .kv_type = KvType::kF32}), ids);
-  for (const int32_t chunk : {1, 7, 64}) {
-    EXPECT_LE(RelativeError(Last(*Open({.prefill_chunk = chunk, .kv_type = KvType::kF32}), ids), want), 1e-5)
-        << chunk;
+  // Chunks of a few rows and of many go through different kernels; where those of many round to bf16 (AMX),
+  // the weights and inputs of every product are off by up to 2^-9, and the random model's router by what
+  // follows.
+  for (const bool f32 : {true, false}) {
+    const auto last = [&](int32_t chunk) {
+      return Last(*Open({.prefill_chunk = chunk, .kv_type = KvType::kF32, .f32_activations = f32}), ids);
+    };
+    const auto want = last(128);
+    for (const int32_t chunk : {1, 7, 64})
+      EXPECT_LE(RelativeError(last(chunk), want), f32 ? 1e-5 : 3e-2) << chunk;
   }
 }
 

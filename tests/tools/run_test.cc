@@ -85,8 +85,9 @@ TEST(Run, AConversationAnswersEachQuestionUntilItsInputEnds) {
 TEST(Run, PromptIdsGiveTheOraclesTokens) {
   for (const char* name : {"v3-bf16", "v3-fp8", "v2", "v2-lite", "moonlight", "v3-hf5"}) {
     const Golden golden(name);
-    const auto json = Json({"run", golden.folder(), "--prompt-ids", Join(golden.Ints("greedy_prompt")),
-                            "--greedy", "--max-tokens", "64", "--ignore-eos", "--kv-type", "f32", "--json"});
+    const auto json =
+        Json({"run", golden.folder(), "--prompt-ids", Join(golden.Ints("greedy_prompt")), "--greedy",
+              "--max-tokens", "64", "--ignore-eos", "--kv-type", "f32", "--activations", "f32", "--json"});
     const auto got = json["ids"].get<std::vector<int32_t>>();
     const auto& want = golden.Ints("greedy");
     ASSERT_EQ(got.size(), want.size());
@@ -101,7 +102,8 @@ TEST(Logits, WritesTheOraclesNumbersAsNpy) {
   const std::string ids = folder / "ids";
   const std::string out = folder / "out.npy";
   std::ofstream(ids) << Join(golden.Ints("ids"));
-  const ProcessResult result = RunMoraine({"logits", golden.folder(), "--ids-file", ids, "--out", out});
+  const ProcessResult result =
+      RunMoraine({"logits", golden.folder(), "--ids-file", ids, "--out", out, "--activations", "f32"});
   ASSERT_EQ(result.exit_code, 0) << result.err;
   const std::string bytes = ReadFile(out);
   ASSERT_EQ(bytes.substr(0, 6), "\x93NUMPY");
