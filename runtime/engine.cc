@@ -175,8 +175,10 @@ Result<std::unique_ptr<Engine>> Engine::Open(const std::string& folder, const En
   }
   MORAINE_RETURN_IF_ERROR(CheckOptions(options, shape));
 
-  MORAINE_ASSIGN_OR_RETURN(std::unique_ptr<CpuBackend> cpu,
-                           CpuBackend::Create({.threads = options.threads, .isa = options.isa}));
+  MORAINE_ASSIGN_OR_RETURN(
+      std::unique_ptr<CpuBackend> cpu,
+      CpuBackend::Create(
+          {.threads = options.threads, .isa = options.isa, .f32_activations = options.f32_activations}));
   const int64_t context = options.context != 0 ? options.context : std::min(shape.context, kDefaultContext);
   const int64_t pages = (context + options.page_tokens - 1) / options.page_tokens * options.sequences;
   const DenseOptions dense_options{.max_rows = options.prefill_chunk,

@@ -35,14 +35,22 @@ void AddEngineFlags(CLI::App& command, EngineFlags* flags) {
       ->envname("MORAINE_THREADS");
   command.add_option("--isa", flags->isa, "Kernels: auto, avx512-vbmi, avx512-vnni, avx512, avx2, scalar")
       ->envname("MORAINE_ISA");
+  command
+      .add_option("--activations", flags->activations,
+                  "auto, or f32: no product rounds its input to int8 or bf16")
+      ->check(CLI::IsMember({"auto", "f32"}))
+      ->envname("MORAINE_ACTIVATIONS");
   command.add_option("--kv-type", flags->kv_type, "KV cache: bf16, fp8, f32")
       ->envname("MORAINE_KV_TYPE")
       ->capture_default_str();
 }
 
 Result<EngineOptions> MakeEngineOptions(const EngineFlags& flags) {
-  EngineOptions options{
-      .context = flags.ctx, .threads = flags.threads, .isa = flags.isa, .progress = ProgressBar("loading")};
+  EngineOptions options{.context = flags.ctx,
+                        .threads = flags.threads,
+                        .isa = flags.isa,
+                        .f32_activations = flags.activations == "f32",
+                        .progress = ProgressBar("loading")};
   const auto kv_type = ParseKvType(flags.kv_type);
   if (!kv_type)
     return Fail(ErrorKind::kUsage,
