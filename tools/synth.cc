@@ -54,7 +54,8 @@ void AddSynth(CLI::App& app, int* exit_code) {
   command->add_option("--seed", flags->synth.seed, "Same seed, same bytes")->capture_default_str();
   command
       ->add_option("--skew", flags->synth.skew,
-                   "Deviation of the router's correction bias: 0 even, 0.2 uneven, 1 nearly fixed")
+                   "Deviation of the router's correction bias; the busiest tenth of R1's experts\n"
+                   "does 12 % of the work at 0, 33 % at 0.05, 65 % at 0.2, 97 % at 0.5")
       ->capture_default_str();
   command->add_flag("--sparse", flags->synth.sparse, "Headers over holes: takes no space, cannot be run");
   command->callback([flags, exit_code] {

@@ -15,9 +15,9 @@ struct SynthOptions {
   std::string format =
       "fp8";  // fp8: projections as R1 has them; bf16; int8-g128, int4-g64, ...: routed experts
   uint64_t seed = 1;
-  /// Standard deviation of e_score_correction_bias over the experts of a layer. Scores lie between 0 and 1
-  /// with a deviation of about 0.2, so 0 leaves the choice to the token, 0.2 makes some experts several times
-  /// busier than others, and 1 sends nearly every token to the same ones.
+  /// Standard deviation of e_score_correction_bias over the experts of a layer, beside scores that deviate by
+  /// 0.25 from token to token. At R1's geometry the busiest tenth of the experts does 12 % of the work at 0,
+  /// 33 % at 0.05, 45 % at 0.1, 65 % at 0.2 and all but 3 % at 0.5.
   double skew = 0;
   bool sparse = false;  // headers, and holes in place of weights
 };
