@@ -36,9 +36,12 @@ std::optional<GemmIsa> GemmIsaFor(const std::string& isa) {
 
 struct CpuBackend::State {
   State(std::unique_ptr<Topology> topology_in, int threads, const KernelSet& set)
-      : topology(std::move(topology_in)), pool(topology->Place(threads)), kernels(set) {}
+      : topology(std::move(topology_in)), pool(topology->Place(threads)), kernels(set) {
+    for (int32_t n = 0; n < pool.nodes(); ++n) node_workers.push_back(pool.threads_of(NodeId{n}));
+  }
   std::unique_ptr<Topology> topology;
   WorkerPool pool;
+  std::vector<int> node_workers;
   KernelSet kernels;
   std::unique_ptr<PrefillGemm> gemm;  // null where oneDNN is of no use
   std::string no_gemm;                // then: why
@@ -55,7 +58,7 @@ Result<std::unique_ptr<CpuBackend>> CpuBackend::Create(const CpuOptions& options
   MORAINE_ASSIGN_OR_RETURN(
       const KernelSet kernels,
       SelectKernels(options.isa, options.f32_activations ? Activations::kF32 : Activations::kAuto));
-  MORAINE_ASSIGN_OR_RETURN(std::unique_ptr<Topology> topology, Topology::Read());
+  MORAINE_ASSIGN_OR_RETURN(std::unique_ptr<Topology> topology, Topology::Read(options.topology));
   const int threads = options.threads == 0 ? DefaultThreads(*topology) : options.threads;
   auto state = std::make_unique<State>(std::move(topology), threads, kernels);
   if (const auto isa = GemmIsaFor(options.isa)) {
@@ -75,7 +78,7 @@ Result<std::unique_ptr<CpuBackend>> CpuBackend::Create(const CpuOptions& options
 
 int CpuBackend::threads() const { return state_->pool.threads(); }
 const Topology& CpuBackend::topology() const { return *state_->topology; }
-int CpuBackend::nodes() const { return state_->pool.nodes(); }
+std::span<const int> CpuBackend::node_workers() const { return state_->node_workers; }
 
 std::string CpuBackend::KernelNames() const {
   std::string names;

@@ -17,6 +17,7 @@
 namespace moraine {
 
 struct CpuOptions {
+  std::string topology;          // a machine as hwloc describes synthetic ones, for tests; empty: this one
   int threads = 0;               // 0: one per core this process may run on, no more than its cgroup's quota
   std::string isa = "auto";      // "auto", or the best row allowed: "avx512-vbmi", "avx512-vnni", "avx512",
                                  // "avx2", "scalar"
@@ -34,7 +35,8 @@ class CpuBackend {
   int threads() const;
   /// The NUMA nodes that hold workers: experts come in as many slices.
   const Topology& topology() const;
-  int nodes() const;
+  /// Workers of each, in the order of NodeId.
+  std::span<const int> node_workers() const;
   /// The kernel rows in use, for the start-up line: "fp8-e4m3-block: avx2, ...".
   std::string KernelNames() const;
   /// What oneDNN multiplies in steps with many rows, and what it has done so far. Between steps.

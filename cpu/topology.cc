@@ -126,17 +126,16 @@ int Topology::cores() const {
 
 std::vector<WorkerPlace> Topology::Place(int threads) const {
   MORAINE_CHECK(threads >= 1);
-  // Largest remaining share first: node i ends with about threads * cores(i) / cores of them.
+  // One on each node while there are enough, the rest where the share of cores in use is least.
   std::vector<int> counts(nodes_.size(), 0);
   for (int i = 0; i < threads; ++i) {
-    size_t best = 0;
-    double best_load = 0;
-    for (size_t n = 0; n < nodes_.size(); ++n) {
-      const double load = (counts[n] + 1) / static_cast<double>(nodes_[n].cpus.size());
-      if (n == 0 || load < best_load) {
-        best = n;
-        best_load = load;
-      }
+    size_t best = static_cast<size_t>(i);
+    if (best >= nodes_.size()) {
+      const auto load = [&](size_t n) {
+        return (counts[n] + 1) / static_cast<double>(nodes_[n].cpus.size());
+      };
+      best = 0;
+      for (size_t n = 1; n < nodes_.size(); ++n) best = load(n) < load(best) ? n : best;
     }
     ++counts[best];
   }

@@ -60,8 +60,9 @@ class Topology {
   int cores() const;
   bool synthetic() const { return synthetic_; }
 
-  /// Places for `threads` workers: spread over the nodes in proportion to their cores, workers of a node side
-  /// by side, one a core as long as there are cores; beyond that, and on a synthetic machine, unbound.
+  /// Places for `threads` workers: one on each node while there are enough, the rest in proportion to the
+  /// nodes' cores, workers of a node side by side. One a core as long as there are cores; beyond that, and on
+  /// a synthetic machine, unbound.
   std::vector<WorkerPlace> Place(int threads) const;
 
   /// `bytes` of zeroed memory on `node`, in huge pages where the system gives them; page-aligned. Bound

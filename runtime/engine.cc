@@ -175,10 +175,11 @@ Result<std::unique_ptr<Engine>> Engine::Open(const std::string& folder, const En
   }
   MORAINE_RETURN_IF_ERROR(CheckOptions(options, shape));
 
-  MORAINE_ASSIGN_OR_RETURN(
-      std::unique_ptr<CpuBackend> cpu,
-      CpuBackend::Create(
-          {.threads = options.threads, .isa = options.isa, .f32_activations = options.f32_activations}));
+  MORAINE_ASSIGN_OR_RETURN(std::unique_ptr<CpuBackend> cpu,
+                           CpuBackend::Create({.topology = options.topology,
+                                               .threads = options.threads,
+                                               .isa = options.isa,
+                                               .f32_activations = options.f32_activations}));
   const int64_t context = options.context != 0 ? options.context : std::min(shape.context, kDefaultContext);
   const int64_t pages = (context + options.page_tokens - 1) / options.page_tokens * options.sequences;
   const DenseOptions dense_options{.max_rows = options.prefill_chunk,
@@ -198,8 +199,9 @@ Result<std::unique_ptr<Engine>> Engine::Open(const std::string& folder, const En
     return Fail(ErrorKind::kUsage,
                 fmt::format("{} KV pages; at most {} can be numbered: use larger pages", pages, INT32_MAX));
   }
-  MORAINE_ASSIGN_OR_RETURN(std::unique_ptr<ModelWeights> weights,
-                           ModelWeights::Load(checkpoint, options.progress));
+  MORAINE_ASSIGN_OR_RETURN(
+      std::unique_ptr<ModelWeights> weights,
+      ModelWeights::Load(checkpoint, cpu->topology(), cpu->node_workers(), options.progress));
   MORAINE_ASSIGN_OR_RETURN(std::unique_ptr<Dense> dense,
                            cpu->MakeDense(shape, weights->dense(), dense_options));
   return std::unique_ptr<Engine>(

@@ -28,6 +28,7 @@ struct EngineOptions {
   KvType kv_type = KvType::kBf16;
   int threads = 0;  // 0: one per usable CPU
   std::string isa = "auto";
+  std::string topology;          // CpuOptions::topology
   bool f32_activations = false;  // no product rounds its input, to int8 or to bf16: slower
   bool mtp = false;              // load the MTP layers too
   std::optional<int64_t> ram;    // ceiling in bytes; empty: what the kernel calls available

@@ -1,15 +1,15 @@
 #include "runtime/model_weights.h"
 
 #include <fmt/core.h>
-#include <sys/mman.h>
 
 #include <algorithm>
 #include <atomic>
 #include <mutex>
 #include <optional>
 #include <thread>
-#include <unordered_map>
+#include <utility>
 
+#include "policies/node_split.h"
 #include "runtime/core/check.h"
 
 namespace moraine {
@@ -27,6 +27,32 @@ int64_t ZeroCount(const StoredTensor& tensor) { return tensor.scales->rows * ten
 
 int64_t StoredBytes(const StoredTensor& tensor) { return tensor.range.bytes + tensor.scale_bytes(); }
 
+bool IsExpert(const StoredTensor& tensor) {
+  return tensor.id.role == WeightRole::kExpertGate || tensor.id.role == WeightRole::kExpertUp ||
+         tensor.id.role == WeightRole::kExpertDown;
+}
+
+WeightRole RoleAfter(WeightRole role, int offset) {
+  return static_cast<WeightRole>(static_cast<int>(role) + offset);
+}
+
+// Rows [begin, end) of a matrix as a tensor of its own, with their scales where each row has its own.
+StoredTensor Rows(const StoredTensor& tensor, int64_t begin, int64_t end) {
+  const auto cut = [&](StoredRange& range) {
+    const int64_t row_bytes = range.bytes / tensor.rows;
+    range.offset += begin * row_bytes;
+    range.bytes = (end - begin) * row_bytes;
+  };
+  StoredTensor part = tensor;
+  cut(part.range);
+  part.rows = end - begin;
+  if (part.scales && part.scales->block_rows == 1) {
+    cut(part.scales->range);
+    part.scales->rows = part.rows;
+  }
+  return part;
+}
+
 // The embedding stays in the file, unless it is also the head.
 bool StaysInFile(const StoredTensor& tensor, const ModelShape& shape) {
   switch (tensor.id.role) {
@@ -43,69 +69,127 @@ bool StaysInFile(const StoredTensor& tensor, const ModelShape& shape) {
 
 }  // namespace
 
-// Where each tensor will lie in the one block of memory.
+// A tensor's rows [begin, end) on one node.
+struct ModelWeights::Piece {
+  NodeId node;
+  int64_t begin;
+  int64_t end;
+  int64_t offset;  // of the rows or the decoded vector
+  int64_t scale_offset =
+      -1;  // of these rows' scales as stored; -1 where the tensor keeps them whole, or has none
+};
+
+struct ModelWeights::Item {
+  const StoredTensor* tensor;
+  std::vector<Piece> pieces;  // one a node for routed experts, else one
+  // On the first node: scales of blocks of many rows (10.8 KB of an FP8 expert), zeros a byte each; -1
+  // without.
+  int64_t scale_offset = -1;
+  int64_t zero_offset = -1;
+};
+
+// Where each tensor will lie in the nodes' memory.
 struct ModelWeights::Plan {
-  struct Item {
-    const StoredTensor* tensor;
-    int64_t offset;             // of the matrix or the decoded vector
-    int64_t scale_offset = -1;  // of the scales as stored; -1 without
-    int64_t zero_offset = -1;   // of the zeros, a byte each; -1 without
-  };
   std::vector<Item> items;               // in the order of Checkpoint::tensors()
   std::vector<int64_t> index_of_tensor;  // tensor number -> item, -1 when it stays in the file
-  int64_t bytes = 0;
+  std::vector<int64_t> node_bytes;
   int64_t read_bytes = 0;
 
-  explicit Plan(const Checkpoint& checkpoint) {
+  Plan(const Checkpoint& checkpoint, std::span<const int> node_workers) : node_bytes(node_workers.size()) {
     for (const StoredTensor& tensor : checkpoint.tensors()) {
       if (StaysInFile(tensor, checkpoint.shape())) {
         index_of_tensor.push_back(-1);
         continue;
       }
       index_of_tensor.push_back(static_cast<int64_t>(items.size()));
-      Item item{&tensor, bytes};
-      bytes += Aligned(DecodedAtLoad(tensor) ? 4 * tensor.rows : tensor.range.bytes);
-      if (tensor.scales) {
-        item.scale_offset = bytes;
-        bytes += Aligned(tensor.scales->range.bytes);
-      }
-      if (tensor.zeros) {
-        item.zero_offset = bytes;
-        bytes += Aligned(ZeroCount(tensor));
-      }
+      items.push_back(Place(tensor, node_workers));
       read_bytes += StoredBytes(tensor);
-      items.push_back(item);
     }
+  }
+
+  const Item* Find(const Checkpoint& checkpoint, const WeightId& id) const {
+    const StoredTensor* tensor = checkpoint.Find(id);
+    if (tensor == nullptr) return nullptr;
+    const int64_t number = index_of_tensor[static_cast<size_t>(tensor - checkpoint.tensors().data())];
+    MORAINE_CHECK(number >= 0);
+    return &items[static_cast<size_t>(number)];
+  }
+
+ private:
+  int64_t Take(NodeId node, int64_t bytes) {
+    int64_t& used = node_bytes[static_cast<size_t>(node.value)];
+    return std::exchange(used, used + Aligned(bytes));
+  }
+
+  Item Place(const StoredTensor& tensor, std::span<const int> node_workers) {
+    Item item{.tensor = &tensor, .pieces = {}};
+    const bool decoded = DecodedAtLoad(tensor);
+    const bool own_scales = tensor.scales && tensor.scales->block_rows == 1;
+    const std::vector<int64_t> cut =
+        IsExpert(tensor) ? SplitRows(tensor.rows, node_workers) : std::vector<int64_t>{0, tensor.rows};
+    for (size_t n = 0; n + 1 < cut.size(); ++n) {
+      const NodeId node{static_cast<int32_t>(n)};
+      const int64_t rows = cut[n + 1] - cut[n];
+      Piece piece{.node = node, .begin = cut[n], .end = cut[n + 1], .offset = 0};
+      piece.offset = Take(node, decoded ? 4 * rows : rows * (tensor.range.bytes / tensor.rows));
+      if (own_scales) piece.scale_offset = Take(node, rows * (tensor.scales->range.bytes / tensor.rows));
+      item.pieces.push_back(piece);
+    }
+    if (tensor.scales && !own_scales) item.scale_offset = Take(NodeId{0}, tensor.scales->range.bytes);
+    if (tensor.zeros) item.zero_offset = Take(NodeId{0}, ZeroCount(tensor));
+    return item;
   }
 };
 
-int64_t ModelWeights::BytesNeeded(const Checkpoint& checkpoint) { return Plan(checkpoint).bytes; }
-
-ModelWeights::ModelWeights(std::shared_ptr<const Checkpoint> checkpoint)
-    : checkpoint_(std::move(checkpoint)) {}
-
-ModelWeights::~ModelWeights() {
-  if (memory_ != nullptr) munmap(memory_, static_cast<size_t>(bytes_));
+int64_t ModelWeights::BytesNeeded(const Checkpoint& checkpoint) {
+  const int one = 1;
+  return Plan(checkpoint, {&one, 1}).node_bytes.front();
 }
 
 Result<std::unique_ptr<ModelWeights>> ModelWeights::Load(std::shared_ptr<const Checkpoint> checkpoint,
+                                                         const Topology& topology,
+                                                         std::span<const int> node_workers,
                                                          const LoadProgress& progress) {
-  const Plan plan(*checkpoint);
+  const Plan plan(*checkpoint, node_workers);
   std::unique_ptr<ModelWeights> weights(new ModelWeights(std::move(checkpoint)));
-  void* memory = mmap(nullptr, static_cast<size_t>(plan.bytes), PROT_READ | PROT_WRITE,
-                      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (memory == MAP_FAILED) {
-    return Fail(ErrorKind::kDoesNotFit,
-                fmt::format("weights: the system refused {} bytes of memory", plan.bytes));
+  for (size_t n = 0; n < plan.node_bytes.size(); ++n) {
+    auto memory = topology.Allocate(plan.node_bytes[n], NodeId{static_cast<int32_t>(n)});
+    if (!memory.has_value()) return Fail(memory.error(), "weights");
+    weights->memory_.push_back(std::move(memory).value());
   }
-  // Decode reads all of it in random order; small pages would cost a TLB miss per row. A refusal costs speed
-  // only.
-  madvise(memory, static_cast<size_t>(plan.bytes), MADV_HUGEPAGE);
-  weights->memory_ = static_cast<std::byte*>(memory);
-  weights->bytes_ = plan.bytes;
   MORAINE_RETURN_IF_ERROR(weights->Read(plan, progress));
   weights->BuildViews(plan);
   return weights;
+}
+
+std::byte* ModelWeights::At(NodeId node, int64_t offset) const {
+  return memory_[static_cast<size_t>(node.value)].data() + offset;
+}
+
+Status ModelWeights::ReadItem(const Item& item) const {
+  const StoredTensor& tensor = *item.tensor;
+  if (DecodedAtLoad(tensor)) {
+    auto* at = reinterpret_cast<float*>(At(NodeId{0}, item.pieces.front().offset));
+    return checkpoint_->ReadF32(tensor.range, {at, static_cast<size_t>(tensor.rows)});
+  }
+  for (const Piece& piece : item.pieces) {
+    const StoredTensor part = Rows(tensor, piece.begin, piece.end);
+    MORAINE_RETURN_IF_ERROR(
+        checkpoint_->ReadRows(part, {At(piece.node, piece.offset), static_cast<size_t>(part.range.bytes)}));
+    if (piece.scale_offset < 0) continue;
+    // In their stored type: with groups of 32 columns, 16-bit scales are an eighth of what a step reads.
+    const StoredRange& scales = part.scales->range;
+    MORAINE_RETURN_IF_ERROR(checkpoint_->ReadBytes(
+        scales, {At(piece.node, piece.scale_offset), static_cast<size_t>(scales.bytes)}));
+  }
+  if (item.scale_offset >= 0) {
+    const StoredRange& scales = tensor.scales->range;
+    MORAINE_RETURN_IF_ERROR(checkpoint_->ReadBytes(
+        scales, {At(NodeId{0}, item.scale_offset), static_cast<size_t>(scales.bytes)}));
+  }
+  if (!tensor.zeros) return {};
+  return checkpoint_->ReadZeros(tensor, {reinterpret_cast<uint8_t*>(At(NodeId{0}, item.zero_offset)),
+                                         static_cast<size_t>(ZeroCount(tensor))});
 }
 
 // Readers take tensors in file order from a counter; the first error stops all of them.
@@ -114,28 +198,9 @@ Status ModelWeights::Read(const Plan& plan, const LoadProgress& progress) const 
   std::mutex mutex;
   int64_t done = 0;
   std::optional<Error> error;
-  const auto read_one = [&](const Plan::Item& item) -> Status {
-    const StoredTensor& tensor = *item.tensor;
-    std::byte* at = memory_ + item.offset;
-    if (DecodedAtLoad(tensor)) {
-      MORAINE_RETURN_IF_ERROR(checkpoint_->ReadF32(
-          tensor.range, {reinterpret_cast<float*>(at), static_cast<size_t>(tensor.rows)}));
-    } else {
-      MORAINE_RETURN_IF_ERROR(checkpoint_->ReadRows(tensor, {at, static_cast<size_t>(tensor.range.bytes)}));
-    }
-    if (tensor.scales) {
-      // In their stored type: with groups of 32 columns, 16-bit scales are an eighth of what a step reads.
-      const StoredRange& scales = tensor.scales->range;
-      MORAINE_RETURN_IF_ERROR(
-          checkpoint_->ReadBytes(scales, {memory_ + item.scale_offset, static_cast<size_t>(scales.bytes)}));
-    }
-    if (!tensor.zeros) return {};
-    return checkpoint_->ReadZeros(tensor, {reinterpret_cast<uint8_t*>(memory_ + item.zero_offset),
-                                           static_cast<size_t>(ZeroCount(tensor))});
-  };
   const auto reader = [&] {
     for (size_t i = next.fetch_add(1); i < plan.items.size(); i = next.fetch_add(1)) {
-      Status status = read_one(plan.items[i]);
+      Status status = ReadItem(plan.items[i]);
       const std::lock_guard lock(mutex);
       if (error) return;
       if (!status.has_value()) {
@@ -158,16 +223,26 @@ Status ModelWeights::Read(const Plan& plan, const LoadProgress& progress) const 
   return {};
 }
 
+MatView ModelWeights::View(const Item& item, const Piece& piece) const {
+  const StoredTensor part = Rows(*item.tensor, piece.begin, piece.end);
+  const bool own_scales = piece.scale_offset >= 0;
+  const std::byte* scales = nullptr;
+  if (own_scales) scales = At(piece.node, piece.scale_offset);
+  if (item.scale_offset >= 0) scales = At(NodeId{0}, item.scale_offset);
+  const uint8_t* zeros = nullptr;
+  if (item.zero_offset >= 0) {
+    zeros = reinterpret_cast<const uint8_t*>(At(NodeId{0}, item.zero_offset)) +
+            piece.begin * part.scales->columns;
+  }
+  MatView view = ViewOf(part, At(piece.node, piece.offset), scales, zeros);
+  // Scales that were kept whole are found by the row's number in the whole matrix.
+  if (!own_scales) view.first_row = piece.begin;
+  return view;
+}
+
 MatView ModelWeights::Matrix(const WeightId& id, const Plan& plan) const {
-  const StoredTensor* tensor = checkpoint_->Find(id);
-  if (tensor == nullptr) return {};
-  const int64_t item_number =
-      plan.index_of_tensor[static_cast<size_t>(tensor - checkpoint_->tensors().data())];
-  MORAINE_CHECK(item_number >= 0);
-  const Plan::Item& item = plan.items[static_cast<size_t>(item_number)];
-  const auto at = [&](int64_t offset) { return offset < 0 ? nullptr : memory_ + offset; };
-  return ViewOf(*tensor, at(item.offset), at(item.scale_offset),
-                reinterpret_cast<const uint8_t*>(at(item.zero_offset)));
+  const Item* item = plan.Find(*checkpoint_, id);
+  return item == nullptr ? MatView() : View(*item, item->pieces.front());
 }
 
 std::span<const float> ModelWeights::Vector(const WeightId& id, const Plan& plan) const {
@@ -175,10 +250,24 @@ std::span<const float> ModelWeights::Vector(const WeightId& id, const Plan& plan
   return {reinterpret_cast<const float*>(view.data), static_cast<size_t>(view.rows)};
 }
 
-MlpWeights ModelWeights::Mlp(WeightRole gate, LayerId layer, ExpertId expert, const Plan& plan) const {
-  const auto role = [gate](int offset) { return static_cast<WeightRole>(static_cast<int>(gate) + offset); };
-  return {Matrix({role(0), layer, expert}, plan), Matrix({role(1), layer, expert}, plan),
-          Matrix({role(2), layer, expert}, plan)};
+MlpWeights ModelWeights::Mlp(WeightRole gate, LayerId layer, const Plan& plan) const {
+  const auto matrix = [&](int offset) { return Matrix({RoleAfter(gate, offset), layer, {}}, plan); };
+  return {matrix(0), matrix(1), matrix(2)};
+}
+
+void ModelWeights::AddExpert(LayerId layer, ExpertId expert, const Plan& plan) {
+  const auto item = [&](WeightRole role) -> const Item& {
+    return *plan.Find(*checkpoint_, {role, layer, expert});
+  };
+  const Item& gate = item(WeightRole::kExpertGate);
+  const Item& up = item(WeightRole::kExpertUp);
+  const Item& down = item(WeightRole::kExpertDown);
+  for (size_t n = 0; n < memory_.size(); ++n) {
+    experts_.push_back(
+        {.inner_begin = gate.pieces[n].begin,
+         .hidden_begin = down.pieces[n].begin,
+         .weights = {View(gate, gate.pieces[n]), View(up, up.pieces[n]), View(down, down.pieces[n])}});
+  }
 }
 
 void ModelWeights::BuildViews(const Plan& plan) {
@@ -201,12 +290,10 @@ void ModelWeights::BuildViews(const Plan& plan) {
     if (shape.IsMoe(id)) {
       layer.router = matrix(WeightRole::kRouter, id);
       layer.router_bias = vector(WeightRole::kRouterBias, id);
-      layer.shared = Mlp(WeightRole::kSharedGate, id, {}, plan);
-      for (int32_t e = 0; e < shape.experts; ++e) {
-        experts_.push_back({.weights = Mlp(WeightRole::kExpertGate, id, ExpertId{e}, plan)});
-      }
+      layer.shared = Mlp(WeightRole::kSharedGate, id, plan);
+      for (int32_t e = 0; e < shape.experts; ++e) AddExpert(id, ExpertId{e}, plan);
     } else {
-      layer.dense_mlp = Mlp(WeightRole::kDenseGate, id, {}, plan);
+      layer.dense_mlp = Mlp(WeightRole::kDenseGate, id, plan);
     }
     dense_.layers.push_back(layer);
     if (!shape.IsMtp(id)) continue;
@@ -218,7 +305,7 @@ void ModelWeights::BuildViews(const Plan& plan) {
   dense_.final_norm = vector(WeightRole::kFinalNorm, {});
   dense_.head = matrix(shape.tied_embeddings ? WeightRole::kEmbedding : WeightRole::kHead, {});
 
-  for (const Plan::Item& item : plan.items) {
+  for (const Item& item : plan.items) {
     if (item.tensor->tensor_class == TensorClass::kRouted || item.tensor->tensor_class == TensorClass::kMtp)
       continue;
     dense_bytes_ += StoredBytes(*item.tensor);
@@ -232,9 +319,9 @@ void ModelWeights::BuildViews(const Plan& plan) {
 std::span<const ExpertSlice> ModelWeights::Expert(LayerId layer, ExpertId expert) const {
   const ModelShape& shape = checkpoint_->shape();
   MORAINE_CHECK(expert.value >= 0 && expert.value < shape.experts);
-  return {&experts_.at(
-              static_cast<size_t>(int64_t{layer.value - shape.dense_layers} * shape.experts + expert.value)),
-          1};
+  const auto first =
+      static_cast<size_t>(int64_t{layer.value - shape.dense_layers} * shape.experts + expert.value);
+  return std::span(experts_).subspan(first * memory_.size(), memory_.size());
 }
 
 int64_t ModelWeights::embedding_row_bytes() const {

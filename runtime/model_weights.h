@@ -8,6 +8,7 @@
 #include <span>
 #include <vector>
 
+#include "cpu/topology.h"
 #include "runtime/core/dense_weights.h"
 #include "runtime/core/experts.h"
 #include "runtime/core/ids.h"
@@ -29,9 +30,13 @@ class ModelWeights {
 
   /// Reads all weights of `checkpoint` (its MTP layers if it was opened with them). Blocks, with one reader
   /// per CPU up to eight. kInterrupted when `progress` said stop; kIo and kModel name the tensor.
+  /// Routed experts are cut into one slice for each entry of `node_workers` (the workers of each NUMA node),
+  /// which lies in that node's memory; all the rest lies on the first. kDoesNotFit when the system refuses
+  /// the memory.
   static Result<std::unique_ptr<ModelWeights>> Load(std::shared_ptr<const Checkpoint> checkpoint,
+                                                    const Topology& topology,
+                                                    std::span<const int> node_workers,
                                                     const LoadProgress& progress);
-  ~ModelWeights();
   ModelWeights(const ModelWeights&) = delete;
   ModelWeights& operator=(const ModelWeights&) = delete;
 
@@ -47,21 +52,28 @@ class ModelWeights {
   int64_t dense_bytes_per_row() const { return dense_bytes_; }
   int64_t expert_bytes() const { return expert_bytes_; }
   int64_t embedding_row_bytes() const;
+  /// Bytes taken of each node.
+  int64_t node_bytes(NodeId node) const { return memory_[static_cast<size_t>(node.value)].bytes(); }
 
  private:
-  explicit ModelWeights(std::shared_ptr<const Checkpoint> checkpoint);
+  explicit ModelWeights(std::shared_ptr<const Checkpoint> checkpoint) : checkpoint_(std::move(checkpoint)) {}
   struct Plan;
+  struct Item;
+  struct Piece;
   Status Read(const Plan& plan, const LoadProgress& progress) const;
   void BuildViews(const Plan& plan);
+  Status ReadItem(const Item& item) const;
+  std::byte* At(NodeId node, int64_t offset) const;
+  MatView View(const Item& item, const Piece& piece) const;
   MatView Matrix(const WeightId& id, const Plan& plan) const;
   std::span<const float> Vector(const WeightId& id, const Plan& plan) const;
-  MlpWeights Mlp(WeightRole gate, LayerId layer, ExpertId expert, const Plan& plan) const;
+  MlpWeights Mlp(WeightRole gate, LayerId layer, const Plan& plan) const;
+  void AddExpert(LayerId layer, ExpertId expert, const Plan& plan);
 
   std::shared_ptr<const Checkpoint> checkpoint_;
-  std::byte* memory_ = nullptr;
-  int64_t bytes_ = 0;
+  std::vector<NodeMemory> memory_;  // [node]
   DenseWeights dense_;
-  std::vector<ExpertSlice> experts_;  // [layer - dense_layers][expert]
+  std::vector<ExpertSlice> experts_;  // [layer - dense_layers][expert][node]
   int64_t dense_bytes_ = 0;
   int64_t expert_bytes_ = 0;
 };
