@@ -6,6 +6,7 @@
 #include <cstring>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "runtime/core/printable.h"
@@ -74,7 +75,7 @@ class Assembler {
                       "this name",
                       Quoted(extra.record->name), Quoted(weight_->name), Name(tensor_.range.dtype)));
     }
-    return std::move(tensor_);
+    return tensor_;
   }
 
  private:

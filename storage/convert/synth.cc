@@ -307,6 +307,7 @@ Status Synthesise(const SynthOptions& options, const std::string& path, const Wo
   MORAINE_ASSIGN_OR_RETURN(const std::vector<Part> parts,
                            Planner(options, options.format == "fp8", experts).Plan(shape));
   std::vector<NewTensor> tensors;
+  tensors.reserve(parts.size());
   for (const Part& part : parts) tensors.push_back(part.tensor);
   const std::vector<NewShard> shards = PlanShards(tensors, kMostPerShard);
   const std::string index = IndexText(tensors, shards);
