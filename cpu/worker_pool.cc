@@ -37,8 +37,8 @@ WorkerPool::WorkerPool(int threads) : WorkerPool(Unbound(threads)) {}
 
 WorkerPool::WorkerPool(std::vector<WorkerPlace> places)
     : places_(std::move(places)),
-      queues_(places_.empty() ? 0 : static_cast<size_t>(places_.back().node.value + 1)),
-      counts_(queues_.size()) {
+      queues_(places_.empty() ? 0 : static_cast<size_t>(places_.back().node.value) + 2),
+      counts_(places_.empty() ? 0 : queues_.size() - 1) {
   MORAINE_CHECK(!places_.empty());
   for (int32_t n = 0; n < nodes(); ++n) MORAINE_CHECK(threads_of(NodeId{n}) > 0);
   threads_.reserve(places_.size() - 1);
@@ -71,10 +71,8 @@ void WorkerPool::RunShared(int64_t tasks, Function function, const void* context
     for (int64_t task = 0; task < tasks; ++task) function(const_cast<void*>(context), NodeId{0}, task, 0);
     return;
   }
-  std::fill(counts_.begin(), counts_.end(), 0);
-  counts_.front() = tasks;
   Start(tasks, function, context, true);
-  Drain(queues_.front(), NodeId{0}, 0);
+  Work(0);
   Finish();
 }
 
@@ -97,8 +95,12 @@ void WorkerPool::Start(int64_t total, Function function, const void* context, bo
   context_ = const_cast<void*>(context);
   shared_.store(shared, std::memory_order_relaxed);
   left_.store(static_cast<uint32_t>(total), std::memory_order_relaxed);
-  for (size_t n = 0; n < queues_.size(); ++n)
-    queues_[n].word.store(static_cast<uint64_t>(counts_[n]) << 32, std::memory_order_release);
+  if (shared) {
+    queues_.back().word.store(static_cast<uint64_t>(total) << 32, std::memory_order_release);
+  } else {
+    for (size_t n = 0; n < counts_.size(); ++n)
+      queues_[n].word.store(static_cast<uint64_t>(counts_[n]) << 32, std::memory_order_release);
+  }
   epoch_.fetch_add(1, std::memory_order_release);
   epoch_.notify_all();
 }
@@ -110,12 +112,12 @@ void WorkerPool::Finish() {
   }
 }
 
-// A late worker may read `shared_` of the job before: then it helps another node, or nobody, which costs time
-// and no result.
+// What `shared_` says is at least as new as the epoch this worker saw: a newer job's word sends it to a queue
+// that is empty or that job's own, and the epoch calls it again.
 void WorkerPool::Work(int worker) {
-  const NodeId node =
-      shared_.load(std::memory_order_relaxed) ? NodeId{0} : places_[static_cast<size_t>(worker)].node;
-  Drain(queues_[static_cast<size_t>(node.value)], node, worker);
+  const NodeId node = places_[static_cast<size_t>(worker)].node;
+  const bool shared = shared_.load(std::memory_order_relaxed);
+  Drain(shared ? queues_.back() : queues_[static_cast<size_t>(node.value)], node, worker);
 }
 
 void WorkerPool::Drain(Queue& queue, NodeId node, int worker) {

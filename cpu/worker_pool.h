@@ -29,7 +29,7 @@ class WorkerPool {
   WorkerPool& operator=(const WorkerPool&) = delete;
 
   int threads() const { return static_cast<int>(places_.size()); }
-  int nodes() const { return static_cast<int>(queues_.size()); }
+  int nodes() const { return static_cast<int>(counts_.size()); }
   /// Workers of one node.
   int threads_of(NodeId node) const;
 
@@ -76,11 +76,11 @@ class WorkerPool {
   void BindCaller();
 
   std::vector<WorkerPlace> places_;
-  std::vector<Queue> queues_;    // one a node
+  std::vector<Queue> queues_;    // one a node, and one for jobs of all workers
   std::vector<int64_t> counts_;  // tasks of each node in the job being set up
   Function function_ = nullptr;
   void* context_ = nullptr;
-  std::atomic<bool> shared_{false};             // all workers take from the first queue
+  std::atomic<bool> shared_{false};             // all workers take from the last queue
   alignas(64) std::atomic<uint32_t> left_{0};   // tasks not yet ended
   alignas(64) std::atomic<uint32_t> epoch_{0};  // a new value: a job is there
   std::atomic<bool> stop_{false};

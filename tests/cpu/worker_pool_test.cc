@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <time.h>
 
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <vector>
@@ -24,6 +25,36 @@ TEST(WorkerPool, RunsEveryTaskOnce) {
       });
       for (const auto& count : counts) ASSERT_EQ(count.load(), 1);
     }
+  }
+}
+
+TEST(WorkerPool, EveryNodeRunsItsOwnTasksOnItsOwnWorkers) {
+  const std::vector<WorkerPlace> places = {{.node = NodeId{0}},
+                                           {.node = NodeId{0}},
+                                           {.node = NodeId{1}},
+                                           {.node = NodeId{2}},
+                                           {.node = NodeId{2}}};
+  WorkerPool pool(places);
+  ASSERT_EQ(pool.nodes(), 3);
+  ASSERT_EQ(pool.threads_of(NodeId{2}), 2);
+  for (int64_t round = 0; round < 300; ++round) {
+    const auto tasks = [round](NodeId node) { return (round + 5 * node.value) % 13; };
+    std::array<std::array<std::atomic<int>, 13>, 3> counts{};
+    std::atomic<bool> strayed = false;
+    pool.ForNodes(tasks, [&](NodeId node, int64_t task, int worker) {
+      ++counts[static_cast<size_t>(node.value)][static_cast<size_t>(task)];
+      if (places[static_cast<size_t>(worker)].node != node) strayed = true;
+    });
+    for (int32_t n = 0; n < 3; ++n) {
+      for (int64_t task = 0; task < 13; ++task) {
+        ASSERT_EQ(counts[static_cast<size_t>(n)][static_cast<size_t>(task)], task < tasks(NodeId{n}) ? 1 : 0);
+      }
+    }
+    ASSERT_FALSE(strayed.load());
+    // A job for everybody in between: its tasks go to any worker.
+    std::atomic<int> shared = 0;
+    pool.ParallelFor(7, [&](int64_t, int) { ++shared; });
+    ASSERT_EQ(shared.load(), 7);
   }
 }
 
