@@ -180,7 +180,7 @@ TEST(MtpStep, DraftsTheLogitsOfThePublishedCode) {
   const auto checkpoint = std::make_shared<const Checkpoint>(std::move(*opened));
   const ModelShape& shape = checkpoint->shape();
   const auto weights = *ModelWeights::Load(checkpoint, {});
-  const auto cpu = *CpuBackend::Create({.threads = 2});
+  const auto cpu = *CpuBackend::Create({.threads = 2, .f32_activations = true});
   const auto& ids = golden.Ints("ids");
   const auto rows = static_cast<int32_t>(ids.size());
   const auto dense = *cpu->MakeDense(
