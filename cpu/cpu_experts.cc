@@ -17,6 +17,21 @@ bool Uses(std::span<const WeightFormat> formats, const KernelSet& kernels, Q8Lay
   });
 }
 
+// Rows of a task when `rows` of `count` matrices are shared out to `workers`.
+int64_t TaskRows(int64_t rows, int64_t count, int workers) {
+  constexpr int64_t kTasksEach = 8;
+  const int64_t even = rows * count / (kTasksEach * workers) / kQ8Block * kQ8Block;
+  return std::clamp(even, kQ8Block, CpuExperts::kMaxTaskRows);
+}
+
+// Asks for the beginning of what is read next; the kernels ask ahead within a matrix only.
+void Prefetch(const MatView& w, int64_t row) {
+  constexpr int64_t kBytes = 4096;
+  const std::byte* at = w.Row(row);
+  for (int64_t i = 0; i < std::min(kBytes, (w.rows - row) * w.row_bytes); i += 64)
+    __builtin_prefetch(at + i, 0, 2);
+}
+
 }  // namespace
 
 CpuExperts::CpuExperts(const ModelShape& shape, int32_t max_rows, std::span<const WeightFormat> formats,
@@ -33,7 +48,7 @@ CpuExperts::CpuExperts(const ModelShape& shape, int32_t max_rows, std::span<cons
       gate_rows_(static_cast<size_t>(pool->nodes()), RowPointers(int64_t{max_rows} * shape.top_k)),
       up_rows_(gate_rows_),
       sums_(static_cast<size_t>(max_rows * shape.hidden)),
-      expert_out_(static_cast<size_t>(pool->threads() * max_rows * kDownRows)),
+      expert_out_(static_cast<size_t>(pool->threads() * max_rows * kMaxTaskRows)),
       out_rows_(static_cast<size_t>(pool->threads()), RowPointers(max_rows)) {
   first_entries_.reserve(static_cast<size_t>(shape.experts));
   const int64_t entries = int64_t{max_rows} * shape.top_k;
@@ -53,7 +68,7 @@ double CpuExperts::Bytes(const ModelShape& shape, int32_t max_rows, std::span<co
   const double entries = rows * shape.top_k;
   const auto number = [](int64_t value) { return static_cast<double>(value); };
   double bytes = 4 * (entries * 2 * number(shape.expert_inter) + rows * number(shape.hidden) +
-                      rows * threads * number(kDownRows)) +
+                      rows * threads * number(kMaxTaskRows)) +
                  entries * 3 * sizeof(float*) + ExpertGemm::Bytes(kernels.gemm, shape, max_rows, formats);
   for (const Q8Layout layout : kLayouts) {
     if (!Uses(formats, kernels, layout)) continue;
@@ -74,7 +89,8 @@ Result<ExpertSum> CpuExperts::Run(const ExpertBatch& batch) {
   const std::span<const ExpertSlice> cut = batch.work.front().slices;
   const auto slice = [&](NodeId node) -> const ExpertSlice& { return cut[static_cast<size_t>(node.value)]; };
   // Whole blocks, so that a task can quantise what it made.
-  gate_up_rows_ = (TaskRows(cut.front().weights.gate) + kQ8Block - 1) / kQ8Block * kQ8Block;
+  const int workers = pool_->threads() / pool_->nodes();
+  gate_up_rows_ = TaskRows(cut.front().weights.gate.rows, static_cast<int64_t>(batch.work.size()), workers);
   gemm_.Start(batch, first_entries_, inputs_.rows.data(), sums_.data(), *pool_);
   // The large tasks first.
   pool_->ForNodes([&](NodeId node) { return gemm_.GateUpTasks(batch, node) + GateUpTasks(batch, node); },
@@ -83,7 +99,8 @@ Result<ExpertSum> CpuExperts::Run(const ExpertBatch& batch) {
                     task < large ? gemm_.GateUpTask(batch, node, task, worker)
                                  : GateUpTask(batch, node, task - large);
                   });
-  const int64_t down_rows = gemm_.any() ? gemm_.down_rows() : kDownRows;
+  const int64_t down_rows =
+      gemm_.any() ? gemm_.down_rows() : TaskRows(cut.front().weights.down.rows, 1, workers);
   pool_->ForNodes([&](NodeId node) { return (slice(node).weights.down.rows + down_rows - 1) / down_rows; },
                   [&](NodeId node, int64_t task, int worker) {
                     const int64_t end = std::min((task + 1) * down_rows, slice(node).weights.down.rows);
@@ -161,6 +178,7 @@ void CpuExperts::GateUpTask(const ExpertBatch& batch, NodeId node, int64_t task)
   const int64_t end = std::min(begin + gate_up_rows_, w.gate.rows);
   float* const* gate = gate_rows_[at_node].data() + entry;
   float* const* up = up_rows_[at_node].data() + entry;
+  Prefetch(w.up, begin);
   Multiply(w.gate, begin, end, inputs_, entry, n, gate);
   Multiply(w.up, begin, end, inputs_, entry, n, up);
   for (int64_t i = 0; i < n; ++i) {
@@ -182,30 +200,32 @@ void CpuExperts::DownTask(const ExpertBatch& batch, NodeId node, int64_t begin, 
   float* sums = sums_.data() + cut.hidden_begin + begin;
   for (int64_t t = 0; t < batch.rows; ++t) std::fill_n(sums + t * shape_.hidden, end - begin, 0.f);
   for (size_t item = 0; item < batch.work.size(); ++item) {
+    if (item + 1 < batch.work.size())
+      Prefetch(batch.work[item + 1].slices[static_cast<size_t>(node.value)].weights.down, begin);
     if (gemm_.Takes(item)) {
       gemm_.Down(batch, item, node, begin, end, worker);
     } else {
-      for (int64_t from = begin; from < end; from += kDownRows)
-        AddDown(batch, item, node, from, std::min(from + kDownRows, end), worker);
+      for (int64_t from = begin; from < end; from += kMaxTaskRows)
+        AddDown(batch, item, node, from, std::min(from + kMaxTaskRows, end), worker);
     }
   }
 }
 
-// sums += gain * down(hidden) of one expert, by the kernels; at most kDownRows rows of its slice.
+// sums += gain * down(hidden) of one expert, by the kernels; at most kMaxTaskRows rows of its slice.
 void CpuExperts::AddDown(const ExpertBatch& batch, size_t item, NodeId node, int64_t begin, int64_t end,
                          int worker) {
   const ExpertWork& work = batch.work[item];
   const ExpertSlice& slice = work.slices[static_cast<size_t>(node.value)];
   const MatView down = slice.weights.down.Rows(begin, end);
   const auto n = static_cast<int64_t>(work.rows.size());
-  float* out = expert_out_.data() + int64_t{worker} * max_rows_ * kDownRows;
+  float* out = expert_out_.data() + int64_t{worker} * max_rows_ * kMaxTaskRows;
   RowPointers& out_rows = out_rows_[static_cast<size_t>(worker)];
-  Multiply(down, 0, end - begin, hidden_, first_entries_[item], n, out_rows.Fill(out, kDownRows, n));
+  Multiply(down, 0, end - begin, hidden_, first_entries_[item], n, out_rows.Fill(out, kMaxTaskRows, n));
   float* sums = sums_.data() + slice.hidden_begin + begin;
   for (int64_t i = 0; i < n; ++i) {
     float* sum = sums + work.rows[static_cast<size_t>(i)] * shape_.hidden;
     const float gain = work.gains[static_cast<size_t>(i)];
-    for (int64_t r = 0; r < end - begin; ++r) sum[r] += gain * out[i * kDownRows + r];
+    for (int64_t r = 0; r < end - begin; ++r) sum[r] += gain * out[i * kMaxTaskRows + r];
   }
 }
 

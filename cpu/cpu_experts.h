@@ -21,8 +21,9 @@ namespace moraine {
 /// nodes.
 class CpuExperts final : public Experts {
  public:
-  /// Output rows of one task in the second wave.
-  static constexpr int64_t kDownRows = 32;
+  /// Output rows of one task in either wave, in multiples of 32: as many as leave every worker a few tasks.
+  /// Each task begins somewhere else in memory, and beginnings are slow.
+  static constexpr int64_t kMaxTaskRows = 256;
 
   /// For batches of up to `max_rows` rows of experts whose matrices have one of `formats`. Memory is taken
   /// here, none in Run.
@@ -69,7 +70,7 @@ class CpuExperts final : public Experts {
   std::vector<RowPointers> gate_rows_;  // [node][entry]: where the node's slice of I begins
   std::vector<RowPointers> up_rows_;
   std::vector<float> sums_;            // [T, H]
-  std::vector<float> expert_out_;      // [worker, rows, kDownRows]: one expert's part of a task
+  std::vector<float> expert_out_;      // [worker, rows, kMaxTaskRows]: one expert's part of a task
   std::vector<RowPointers> out_rows_;  // [worker]
 };
 

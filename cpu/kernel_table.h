@@ -46,8 +46,7 @@ using SiluFn = void (*)(const float* gate, const float* up, int64_t count, float
 /// values[i] = exp(values[i] - maximum) with values <= maximum; returns their sum.
 using ExpSumFn = float (*)(float* values, int64_t count, float maximum) noexcept;
 
-/// Best first. A CPU may have one and lack the one behind it only in the order written here: VBMI came with
-/// VNNI.
+/// Best first; each of them asks for all behind it.
 enum class Isa : uint8_t { kAvx512Vbmi, kAvx512Vnni, kAvx512, kAvx2, kScalar };
 inline constexpr int kIsas = 5;
 /// "avx512-vbmi", "avx512-vnni", "avx512", "avx2", "scalar".

@@ -9,6 +9,7 @@
 #include "policies/attention_mode.h"
 #include "runtime/available_memory.h"
 #include "runtime/core/check.h"
+#include "runtime/core/printable.h"
 #include "runtime/kv_allocator.h"
 #include "storage/checkpoint.h"
 
@@ -44,10 +45,10 @@ std::string Size(double bytes) {
 
 std::vector<WeightFormat> ExpertFormats(const Checkpoint& checkpoint) {
   std::vector<WeightFormat> formats;
-  const CheckpointReport& report = checkpoint.report();
-  for (const TensorClass tensor_class : {TensorClass::kRouted, TensorClass::kMtp}) {
-    for (const auto& [format, bytes] : report.classes.at(static_cast<size_t>(tensor_class)).bytes_by_format)
-      formats.push_back(format);
+  for (const StoredTensor& tensor : checkpoint.tensors()) {
+    if (tensor.tensor_class != TensorClass::kRouted && tensor.tensor_class != TensorClass::kMtp) continue;
+    if (std::find(formats.begin(), formats.end(), tensor.format) == formats.end())
+      formats.push_back(tensor.format);
   }
   return formats;
 }
@@ -165,6 +166,13 @@ Result<std::unique_ptr<Engine>> Engine::Open(const std::string& folder, const En
   MORAINE_ASSIGN_OR_RETURN(Checkpoint opened, Checkpoint::Open(folder, {.mtp = options.mtp}));
   auto checkpoint = std::make_shared<const Checkpoint>(std::move(opened));
   const ModelShape& shape = checkpoint->shape();
+  if (shape.sparse) {
+    return Fail(
+        ErrorKind::kModel,
+        fmt::format("{}: moraine synth --sparse wrote it: its weights are holes in the files and read as "
+                    "zero, so there is nothing to run; moraine inspect works",
+                    Printable(folder)));
+  }
   MORAINE_RETURN_IF_ERROR(CheckOptions(options, shape));
 
   MORAINE_ASSIGN_OR_RETURN(

@@ -29,10 +29,10 @@ struct EngineOptions {
   int threads = 0;  // 0: one per usable CPU
   std::string isa = "auto";
   bool f32_activations = false;  // no product rounds its input, to int8 or to bf16: slower
-  bool mtp = false;            // load the MTP layers too
-  std::optional<int64_t> ram;  // ceiling in bytes; empty: what the kernel calls available
-  LoadProgress progress;       // may be empty
-  RouteObserver observer;      // may be empty; must not call the engine
+  bool mtp = false;              // load the MTP layers too
+  std::optional<int64_t> ram;    // ceiling in bytes; empty: what the kernel calls available
+  LoadProgress progress;         // may be empty
+  RouteObserver observer;        // may be empty; must not call the engine
 };
 
 /// A sequence's place in the KV cache. Move-only; gives its pages back when destroyed, before its engine is.

@@ -23,6 +23,10 @@ int64_t Aligned(int64_t bytes) { return (bytes + kAlignment - 1) / kAlignment * 
 // Vectors, and whatever must be multiplied as f32, are decoded at load; matrices stay as stored.
 bool DecodedAtLoad(const StoredTensor& tensor) { return tensor.columns == 0; }
 
+int64_t ZeroCount(const StoredTensor& tensor) { return tensor.scales->rows * tensor.scales->columns; }
+
+int64_t StoredBytes(const StoredTensor& tensor) { return tensor.range.bytes + tensor.scale_bytes(); }
+
 // The embedding stays in the file, unless it is also the head.
 bool StaysInFile(const StoredTensor& tensor, const ModelShape& shape) {
   switch (tensor.id.role) {
@@ -43,8 +47,9 @@ bool StaysInFile(const StoredTensor& tensor, const ModelShape& shape) {
 struct ModelWeights::Plan {
   struct Item {
     const StoredTensor* tensor;
-    int64_t offset;        // of the matrix or the decoded vector
-    int64_t scale_offset;  // of the f32 scales; -1 without
+    int64_t offset;             // of the matrix or the decoded vector
+    int64_t scale_offset = -1;  // of the scales as stored; -1 without
+    int64_t zero_offset = -1;   // of the zeros, a byte each; -1 without
   };
   std::vector<Item> items;               // in the order of Checkpoint::tensors()
   std::vector<int64_t> index_of_tensor;  // tensor number -> item, -1 when it stays in the file
@@ -58,13 +63,17 @@ struct ModelWeights::Plan {
         continue;
       }
       index_of_tensor.push_back(static_cast<int64_t>(items.size()));
-      Item item{&tensor, bytes, -1};
+      Item item{&tensor, bytes};
       bytes += Aligned(DecodedAtLoad(tensor) ? 4 * tensor.rows : tensor.range.bytes);
       if (tensor.scales) {
         item.scale_offset = bytes;
-        bytes += Aligned(4 * tensor.scales->rows * tensor.scales->columns);
+        bytes += Aligned(tensor.scales->range.bytes);
       }
-      read_bytes += tensor.range.bytes;
+      if (tensor.zeros) {
+        item.zero_offset = bytes;
+        bytes += Aligned(ZeroCount(tensor));
+      }
+      read_bytes += StoredBytes(tensor);
       items.push_back(item);
     }
   }
@@ -112,13 +121,17 @@ Status ModelWeights::Read(const Plan& plan, const LoadProgress& progress) const 
       MORAINE_RETURN_IF_ERROR(checkpoint_->ReadF32(
           tensor.range, {reinterpret_cast<float*>(at), static_cast<size_t>(tensor.rows)}));
     } else {
-      MORAINE_RETURN_IF_ERROR(
-          checkpoint_->ReadBytes(tensor.range, {at, static_cast<size_t>(tensor.range.bytes)}));
+      MORAINE_RETURN_IF_ERROR(checkpoint_->ReadRows(tensor, {at, static_cast<size_t>(tensor.range.bytes)}));
     }
-    if (!tensor.scales) return {};
-    return checkpoint_->ReadF32(tensor.scales->range,
-                                {reinterpret_cast<float*>(memory_ + item.scale_offset),
-                                 static_cast<size_t>(tensor.scales->rows * tensor.scales->columns)});
+    if (tensor.scales) {
+      // In their stored type: with groups of 32 columns, 16-bit scales are an eighth of what a step reads.
+      const StoredRange& scales = tensor.scales->range;
+      MORAINE_RETURN_IF_ERROR(
+          checkpoint_->ReadBytes(scales, {memory_ + item.scale_offset, static_cast<size_t>(scales.bytes)}));
+    }
+    if (!tensor.zeros) return {};
+    return checkpoint_->ReadZeros(tensor, {reinterpret_cast<uint8_t*>(memory_ + item.zero_offset),
+                                           static_cast<size_t>(ZeroCount(tensor))});
   };
   const auto reader = [&] {
     for (size_t i = next.fetch_add(1); i < plan.items.size(); i = next.fetch_add(1)) {
@@ -129,7 +142,7 @@ Status ModelWeights::Read(const Plan& plan, const LoadProgress& progress) const 
         error = std::move(status).error();
         return;
       }
-      done += plan.items[i].tensor->range.bytes;
+      done += StoredBytes(*plan.items[i].tensor);
       if (progress && !progress(done, plan.read_bytes)) {
         error = Error{ErrorKind::kInterrupted, "loading was stopped"};
         return;
@@ -152,18 +165,9 @@ MatView ModelWeights::Matrix(const WeightId& id, const Plan& plan) const {
       plan.index_of_tensor[static_cast<size_t>(tensor - checkpoint_->tensors().data())];
   MORAINE_CHECK(item_number >= 0);
   const Plan::Item& item = plan.items[static_cast<size_t>(item_number)];
-  MatView view{.data = memory_ + item.offset,
-               .format = tensor->format,
-               .rows = tensor->rows,
-               .columns = tensor->columns,
-               .row_bytes = RowBytes(tensor->format, tensor->columns)};
-  if (tensor->scales) {
-    view.scales = memory_ + item.scale_offset;
-    view.scale_columns = tensor->scales->columns;
-    view.block_rows = tensor->scales->block_rows;
-    view.block_columns = tensor->scales->block_columns;
-  }
-  return view;
+  const auto at = [&](int64_t offset) { return offset < 0 ? nullptr : memory_ + offset; };
+  return ViewOf(*tensor, at(item.offset), at(item.scale_offset),
+                reinterpret_cast<const uint8_t*>(at(item.zero_offset)));
 }
 
 std::span<const float> ModelWeights::Vector(const WeightId& id, const Plan& plan) const {
@@ -217,11 +221,11 @@ void ModelWeights::BuildViews(const Plan& plan) {
   for (const Plan::Item& item : plan.items) {
     if (item.tensor->tensor_class == TensorClass::kRouted || item.tensor->tensor_class == TensorClass::kMtp)
       continue;
-    dense_bytes_ += item.tensor->range.bytes;
+    dense_bytes_ += StoredBytes(*item.tensor);
   }
   if (!experts_.empty()) {
-    const MlpWeights& first = experts_.front().weights;
-    for (const MatView* w : {&first.gate, &first.up, &first.down}) expert_bytes_ += w->rows * w->row_bytes;
+    for (const WeightRole role : {WeightRole::kExpertGate, WeightRole::kExpertUp, WeightRole::kExpertDown})
+      expert_bytes_ += StoredBytes(*checkpoint_->Find({role, LayerId{shape.dense_layers}, ExpertId{0}}));
   }
 }
 

@@ -23,7 +23,8 @@ using LoadProgress = std::function<bool(int64_t done, int64_t total)>;
 /// after Load; any thread may read. Views live as long as the object.
 class ModelWeights {
  public:
-  /// Bytes Load will take, for the plan: matrices as stored, block scales, norms and biases as f32.
+  /// Bytes Load will take, for the plan: matrices and scales as stored, zeros as bytes, norms
+  /// and biases as f32.
   static int64_t BytesNeeded(const Checkpoint& checkpoint);
 
   /// Reads all weights of `checkpoint` (its MTP layers if it was opened with them). Blocks, with one reader
@@ -41,8 +42,8 @@ class ModelWeights {
   /// Embedding rows of `tokens` (each in [0, V)) as f32 [tokens.size(), H]. Reads the file; blocks.
   Status Embed(std::span<const int32_t> tokens, std::span<float> out) const;
 
-  /// Bytes read from memory for one row through all layers but the routed experts; of one expert; of one
-  /// embedding row.
+  /// Bytes read from memory for one row through all layers but the routed experts; of one expert (scales
+  /// included in both); of one embedding row.
   int64_t dense_bytes_per_row() const { return dense_bytes_; }
   int64_t expert_bytes() const { return expert_bytes_; }
   int64_t embedding_row_bytes() const;

@@ -112,10 +112,12 @@ Status CheckValues(const Checkpoint& checkpoint) {
   });
   for (const StoredTensor* tensor : order) {
     const std::string name = checkpoint.NameOf(tensor->id);
-    MORAINE_RETURN_IF_ERROR(CheckRange(checkpoint, tensor->range, tensor->columns, name, buffer));
+    // Every code of an integer is a number.
+    if (!IsInteger(tensor->format))
+      MORAINE_RETURN_IF_ERROR(CheckRange(checkpoint, tensor->range, tensor->columns, name, buffer));
     if (!tensor->scales) continue;
-    MORAINE_RETURN_IF_ERROR(
-        CheckRange(checkpoint, tensor->scales->range, tensor->scales->columns, name + "_scale_inv", buffer));
+    MORAINE_RETURN_IF_ERROR(CheckRange(checkpoint, tensor->scales->range, tensor->scales->columns,
+                                       name + std::string(tensor->scales->ending), buffer));
   }
   return {};
 }

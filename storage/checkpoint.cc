@@ -27,6 +27,23 @@ void Decode(StoredDtype dtype, std::span<const std::byte> bytes, std::span<float
             0, out);
 }
 
+// Signed bytes as the unsigned ones of WeightFormat: 128 more.
+void AddHalfRange(std::span<std::byte> bytes) {
+  for (std::byte& byte : bytes) byte ^= std::byte{0x80};
+}
+
+ScaleType ScaleTypeOf(StoredDtype dtype) {
+  switch (dtype) {
+    case StoredDtype::kF16:
+      return ScaleType::kF16;
+    case StoredDtype::kBf16:
+      return ScaleType::kBf16;
+    default:
+      MORAINE_CHECK(dtype == StoredDtype::kF32);
+      return ScaleType::kF32;
+  }
+}
+
 }  // namespace
 
 Result<Checkpoint> Checkpoint::Open(const std::string& folder, const CheckpointOptions& options) {
@@ -63,28 +80,82 @@ Status Checkpoint::ReadF32(const StoredRange& range, std::span<float> out) const
   return {};
 }
 
+Status Checkpoint::ReadRows(const StoredTensor& tensor, std::span<std::byte> out) const {
+  MORAINE_RETURN_IF_ERROR(ReadBytes(tensor.range, out));
+  if (tensor.range.dtype == StoredDtype::kI8) AddHalfRange(out);
+  return {};
+}
+
+Status Checkpoint::ReadZeros(const StoredTensor& tensor, std::span<uint8_t> out) const {
+  MORAINE_CHECK(tensor.zeros &&
+                static_cast<int64_t>(out.size()) == tensor.scales->rows * tensor.scales->columns);
+  if (tensor.zeros->dtype == StoredDtype::kI8) {
+    MORAINE_RETURN_IF_ERROR(ReadBytes(*tensor.zeros, std::as_writable_bytes(out)));
+    AddHalfRange(std::as_writable_bytes(out));
+    return {};
+  }
+  std::vector<std::byte> words(static_cast<size_t>(tensor.zeros->bytes));
+  MORAINE_RETURN_IF_ERROR(ReadBytes(*tensor.zeros, words));
+  // Word w of a column holds rows w n to w n + n - 1, the first in the lowest bits.
+  const int bits = Describe(tensor.format).bits;
+  const int64_t per_word = 32 / bits;
+  const int64_t columns = tensor.scales->columns;
+  for (int64_t row = 0; row < tensor.scales->rows; ++row) {
+    for (int64_t column = 0; column < columns; ++column) {
+      uint32_t word = 0;
+      std::memcpy(&word, words.data() + 4 * (row / per_word * columns + column), sizeof word);
+      out[static_cast<size_t>(row * columns + column)] =
+          static_cast<uint8_t>(word >> (row % per_word * bits) & ((1u << bits) - 1));
+    }
+  }
+  return {};
+}
+
 Status Checkpoint::ReadF32(const StoredTensor& tensor, std::span<float> out) const {
   MORAINE_CHECK_EQ(out.size(), tensor.values());
   if (!tensor.scales) return ReadF32(tensor.range, out);
-  const StoredScales& stored = *tensor.scales;
-  std::vector<float> scales(static_cast<size_t>(stored.rows * stored.columns));
-  MORAINE_RETURN_IF_ERROR(ReadF32(stored.range, scales));
+  std::vector<std::byte> scales(static_cast<size_t>(tensor.scales->range.bytes));
+  MORAINE_RETURN_IF_ERROR(ReadBytes(tensor.scales->range, scales));
+  std::vector<uint8_t> zeros;
+  if (tensor.zeros) {
+    zeros.resize(static_cast<size_t>(tensor.scales->rows * tensor.scales->columns));
+    MORAINE_RETURN_IF_ERROR(ReadZeros(tensor, zeros));
+  }
   std::vector<std::byte> bytes(static_cast<size_t>(tensor.range.bytes));
-  MORAINE_RETURN_IF_ERROR(ReadBytes(tensor.range, bytes));
-  const MatView matrix = {.data = bytes.data(),
-                          .format = tensor.format,
-                          .rows = tensor.rows,
-                          .columns = tensor.columns,
-                          .row_bytes = RowBytes(tensor.format, tensor.columns),
-                          .scales = reinterpret_cast<const std::byte*>(scales.data()),
-                          .scale_columns = stored.columns,
-                          .block_rows = stored.block_rows,
-                          .block_columns = stored.block_columns};
+  MORAINE_RETURN_IF_ERROR(ReadRows(tensor, bytes));
+  const MatView matrix = ViewOf(tensor, bytes.data(), scales.data(), zeros.data());
   for (int64_t row = 0; row < tensor.rows; ++row) {
     DecodeRow(matrix, row,
               out.subspan(static_cast<size_t>(row * tensor.columns), static_cast<size_t>(tensor.columns)));
   }
   return {};
+}
+
+MatView ViewOf(const StoredTensor& tensor, const std::byte* rows, const std::byte* scales,
+               const uint8_t* zeros) {
+  MatView view{.data = rows,
+               .format = tensor.format,
+               .rows = tensor.rows,
+               .columns = tensor.columns,
+               .row_bytes = tensor.row_bytes};
+  if (tensor.scales) {
+    view.scales = scales;
+    view.scale_type = ScaleTypeOf(tensor.scales->range.dtype);
+    view.scale_columns = tensor.scales->columns;
+    view.block_rows = tensor.scales->block_rows;
+    view.block_columns = tensor.scales->block_columns;
+  }
+  if (tensor.zeros) view.zeros = zeros;
+  return view;
+}
+
+std::string FormatName(const StoredTensor& tensor) {
+  if (!IsInteger(tensor.format)) return std::string(Describe(tensor.format).name);
+  const StoredScales& scales = *tensor.scales;
+  return fmt::format(
+      "int{}-{}{}", Describe(tensor.format).bits,
+      scales.block_columns == tensor.columns ? std::string("row") : fmt::format("g{}", scales.block_columns),
+      tensor.zeros ? "-zeros" : "");
 }
 
 }  // namespace moraine

@@ -8,9 +8,11 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "runtime/core/file.h"
+#include "runtime/core/mat_view.h"
 #include "runtime/core/model_shape.h"
 #include "runtime/core/result.h"
 #include "runtime/core/tensor_class.h"
@@ -27,18 +29,20 @@ struct StoredRange {
   StoredDtype dtype = StoredDtype::kF32;
 };
 
-/// Block scales of an FP8 matrix: row-major [ceil(matrix rows / block_rows), ceil(matrix columns /
-/// block_columns)].
+/// Scales of a matrix: row-major [ceil(matrix rows / block_rows), ceil(matrix columns / block_columns)]. Of
+/// integers, block_rows is 1 and block_columns the group, or all columns.
 struct StoredScales {
   StoredRange range;  // F32, BF16 or F16
   int64_t rows = 0;
   int64_t columns = 0;
   int32_t block_rows = 0;
   int32_t block_columns = 0;
+  std::string_view ending;  // what the tensor's name adds to its weight's; static storage
 };
 
-/// A weight as stored: row-major [rows, columns] without padding; columns 0 is a vector of `rows` values, as
-/// in WeightSpec. `scales` is set exactly when Describe(format).scaled.
+/// A weight as stored: row-major [rows, columns], rows `row_bytes` apart; columns 0 is a vector of `rows`
+/// values, as in WeightSpec. `scales` is set exactly when Describe(format).scaled. Integers are I32 words of
+/// packed values (a row ends on a whole word), which lie as WeightFormat says, or I8, which are 128 below it.
 struct StoredTensor {
   WeightId id;
   TensorClass tensor_class = TensorClass::kEmbed;
@@ -46,18 +50,26 @@ struct StoredTensor {
   int64_t rows = 0;
   int64_t columns = 0;
   StoredRange range;
+  int64_t row_bytes = 0;
   std::optional<StoredScales> scales;
+  std::optional<StoredRange> zeros;  // of integers: I32 words packed along rows, or I8; none: symmetric
 
+  /// Scales and zeros, as stored.
+  int64_t scale_bytes() const { return (scales ? scales->range.bytes : 0) + (zeros ? zeros->bytes : 0); }
   int64_t values() const { return columns == 0 ? rows : rows * columns; }
 };
+
+/// "bf16", "fp8-e4m3-block", "int4-g64", "int8-row" (one scale a row), "int4-g128-zeros": the format with the
+/// group of integers.
+std::string FormatName(const StoredTensor& tensor);
 
 /// Sums over the tensors of one class.
 struct ClassSum {
   int64_t tensors = 0;
   int64_t weights = 0;
-  int64_t bytes = 0;        // scales not counted
-  int64_t scale_bytes = 0;  // as stored
-  std::map<WeightFormat, int64_t> bytes_by_format;
+  int64_t bytes = 0;                               // scales not counted
+  int64_t scale_bytes = 0;                         // as stored, zeros of integers included
+  std::map<std::string, int64_t> bytes_by_format;  // by FormatName, scales not counted
 };
 
 /// A tensor of the folder that the model does not use.
@@ -113,7 +125,11 @@ class Checkpoint {
   /// Reads and decodes a range of F32, F16 or BF16 values to f32: `out` has one value for each. For norms,
   /// biases and scales.
   Status ReadF32(const StoredRange& range, std::span<float> out) const;
-  /// Reads a whole weight and decodes it, block scales applied, to row-major f32: `out` has tensor.values()
+  /// Reads the rows of a matrix as a MatView has them into `out` (exactly tensor.range.bytes).
+  Status ReadRows(const StoredTensor& tensor, std::span<std::byte> out) const;
+  /// Reads its zeros, one byte for each scale (exactly scales->rows x scales->columns).
+  Status ReadZeros(const StoredTensor& tensor, std::span<uint8_t> out) const;
+  /// Reads a whole weight and decodes it, scales applied, to row-major f32: `out` has tensor.values()
   /// values. For vectors, tests and small models.
   Status ReadF32(const StoredTensor& tensor, std::span<float> out) const;
 
@@ -127,6 +143,12 @@ class Checkpoint {
   std::vector<File> shards_;
   std::vector<StoredTensor> tensors_;
 };
+
+/// The matrix `tensor` over bytes that ReadRows, ReadBytes(scales->range) and ReadZeros have filled: the
+/// scales keep their stored type. `scales` and `zeros` are ignored where the tensor has none. Borrows all
+/// three.
+MatView ViewOf(const StoredTensor& tensor, const std::byte* rows, const std::byte* scales,
+               const uint8_t* zeros);
 
 /// Streams every weight and every scale of `checkpoint` through a buffer of a few MiB and refuses the first
 /// that is NaN or infinite: kModel names the tensor, the index and the value. Blocks, reads all bytes.

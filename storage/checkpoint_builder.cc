@@ -3,11 +3,11 @@
 #include <fmt/core.h>
 
 #include <algorithm>
-#include <optional>
 #include <set>
 #include <utility>
 
 #include "runtime/core/printable.h"
+#include "storage/tensor_parts.h"
 
 namespace moraine {
 namespace {
@@ -15,14 +15,6 @@ namespace {
 constexpr int64_t kMaxConfigBytes = int64_t{4} << 20;
 
 std::string Quoted(std::string_view name) { return '"' + Printable(name, 160) + '"'; }
-
-std::string Dimensions(std::span<const int64_t> shape) {
-  std::string text = "[";
-  for (const int64_t size : shape) text += fmt::format("{}{}", text.size() > 1 ? ", " : "", size);
-  return text + "]";
-}
-
-int64_t Blocks(int64_t size, int64_t block) { return (size + block - 1) / block; }
 
 StoredRange RangeOf(const TensorRecord& record, int32_t shard) {
   return {.shard = shard, .offset = record.offset, .bytes = record.bytes, .dtype = record.dtype};
@@ -32,8 +24,8 @@ void Add(ClassSum& sum, const StoredTensor& tensor) {
   ++sum.tensors;
   sum.weights += tensor.values();
   sum.bytes += tensor.range.bytes;
-  if (tensor.scales) sum.scale_bytes += tensor.scales->range.bytes;
-  sum.bytes_by_format[tensor.format] += tensor.range.bytes;
+  sum.scale_bytes += tensor.scale_bytes();
+  sum.bytes_by_format[FormatName(tensor)] += tensor.range.bytes;
 }
 
 }  // namespace
@@ -145,9 +137,7 @@ Status CheckpointBuilder::SortTensors() {
     for (const TensorRecord& record : headers_[shard].tensors)
       MORAINE_RETURN_IF_ERROR(SortOne(record, static_cast<int32_t>(shard)));
   }
-  const auto by_id = [](const Match& a, const Match& b) { return a.id < b.id; };
-  std::sort(weights_.begin(), weights_.end(), by_id);
-  std::sort(scales_.begin(), scales_.end(), by_id);
+  std::sort(matches_.begin(), matches_.end(), [](const Match& a, const Match& b) { return a.id < b.id; });
   std::sort(report.extras.begin(), report.extras.end(),
             [](const ExtraTensor& a, const ExtraTensor& b) { return a.name < b.name; });
   return {};
@@ -184,32 +174,38 @@ Status CheckpointBuilder::SortOne(const TensorRecord& record, int32_t shard) {
     return Contradiction(fmt::format("{} is there, but the model config.json describes has no such weight",
                                      Quoted(record.name)));
   }
-  (name.kind == Kind::kScale ? scales_ : weights_).push_back({name.id, &record, shard});
+  matches_.push_back({name.id, name.kind, &record, shard});
   return {};
 }
 
 Status CheckpointBuilder::TakeWeights(const std::vector<WeightSpec>& in_order) {
-  const auto find = [](const std::vector<Match>& list, const WeightId& id) -> const Match* {
-    const auto at = std::lower_bound(list.begin(), list.end(), id,
-                                     [](const Match& m, const WeightId& i) { return m.id < i; });
-    return at != list.end() && at->id == id ? &*at : nullptr;
+  const auto parts_of = [&](const WeightId& id) {
+    TensorParts parts;
+    for (auto at = std::lower_bound(matches_.begin(), matches_.end(), id,
+                                    [](const Match&m, const WeightId&i) { return m.id < i; });
+         at != matches_.end() && at->id == id; ++at) {
+      parts[at->kind] = {at->record, at->shard};
+    }
+    return parts;
   };
   const WeightSpec* missing = nullptr;
   int64_t missing_count = 0;
-  tensors.reserve(weights_.size());
+  tensors.reserve(in_order.size());
   for (const WeightSpec& spec : in_order) {
-    const Match* weight = find(weights_, spec.id);
-    const Match* scale = find(scales_, spec.id);
-    if (weight == nullptr) {
-      if (scale != nullptr)
-        return Refuse(fmt::format("{} is there, but its weight is not", Quoted(scale->record->name)));
+    const TensorParts parts = parts_of(spec.id);
+    if (!parts.HasWeight()) {
+      if (const StoredPart part = parts.Any())
+        return Refuse(fmt::format("{} is there, but its weight is not", Quoted(part.record->name)));
       if (spec.optional) continue;
       if (missing_count++ == 0) missing = &spec;
       continue;
     }
-    MORAINE_ASSIGN_OR_RETURN(StoredTensor tensor, TakeWeight(spec, *weight));
-    MORAINE_RETURN_IF_ERROR(TakeScales(tensor, scale));
-    tensors.push_back(std::move(tensor));
+    Result<StoredTensor> tensor = AssembleTensor(spec, parts, shape, shards);
+    if (!tensor.has_value()) {
+      return tensor.error().kind == ErrorKind::kModel ? Fail(tensor.error(), Printable(folder_))
+                                                      : tl::unexpected(tensor.error());
+    }
+    tensors.push_back(*std::move(tensor));
   }
   if (missing != nullptr) {
     return Refuse(fmt::format("tensor {} is missing{}{}", Quoted(HfName(missing->id)),
@@ -221,66 +217,6 @@ Status CheckpointBuilder::TakeWeights(const std::vector<WeightSpec>& in_order) {
   }
   std::sort(tensors.begin(), tensors.end(),
             [](const StoredTensor& a, const StoredTensor& b) { return a.id < b.id; });
-  return {};
-}
-
-Result<StoredTensor> CheckpointBuilder::TakeWeight(const WeightSpec& spec, const Match& match) const {
-  const TensorRecord& record = *match.record;
-  std::vector<int64_t> expected = {spec.rows};
-  if (spec.columns != 0) expected.push_back(spec.columns);
-  if (record.shape != expected) {
-    return Contradiction(fmt::format("tensor {} has shape {}, config.json asks for {}", Quoted(record.name),
-                                     Dimensions(record.shape), Dimensions(expected)));
-  }
-  const std::optional<WeightFormat> format = FormatOf(record.dtype);
-  if (!format || (Describe(*format).scaled && spec.columns == 0)) {
-    return Refuse(fmt::format(
-        "tensor {} is {}; expected {}", Quoted(record.name), Name(record.dtype),
-        spec.columns == 0 ? "F32, F16 or BF16" : "F32, F16, BF16, or F8_E4M3 with weight_scale_inv"));
-  }
-  return StoredTensor{.id = spec.id,
-                      .tensor_class = spec.tensor_class,
-                      .format = *format,
-                      .rows = spec.rows,
-                      .columns = spec.columns,
-                      .range = RangeOf(record, match.shard),
-                      .scales = std::nullopt};
-}
-
-Status CheckpointBuilder::TakeScales(StoredTensor& tensor, const Match* scale) const {
-  const std::string name = HfName(tensor.id);
-  if (!Describe(tensor.format).scaled) {
-    if (scale == nullptr) return {};
-    return Refuse(fmt::format("{} is there, but {} is {}, which takes no block scales",
-                              Quoted(scale->record->name), Quoted(name), Name(tensor.range.dtype)));
-  }
-  if (!shape.fp8) {
-    return Contradiction(fmt::format(
-        "tensor {} is F8_E4M3, but config.json has no quantization_config.weight_block_size", Quoted(name)));
-  }
-  if (scale == nullptr)
-    return Refuse(fmt::format("tensor {} is missing: the block scales of an F8_E4M3 weight",
-                              Quoted(name + "_scale_inv")));
-  const TensorRecord& record = *scale->record;
-  const int64_t rows = Blocks(tensor.rows, shape.fp8->rows);
-  const int64_t columns = Blocks(tensor.columns, shape.fp8->columns);
-  const std::vector<int64_t> expected = {rows, columns};
-  if (record.shape != expected) {
-    return Contradiction(
-        fmt::format("tensor {} has shape {}; expected {}: one scale for each {}x{} block of [{}, {}]",
-                    Quoted(record.name), Dimensions(record.shape), Dimensions(expected), shape.fp8->rows,
-                    shape.fp8->columns, tensor.rows, tensor.columns));
-  }
-  const std::optional<WeightFormat> format = FormatOf(record.dtype);
-  if (!format || Describe(*format).scaled) {
-    return Refuse(
-        fmt::format("tensor {} is {}; expected F32, BF16 or F16", Quoted(record.name), Name(record.dtype)));
-  }
-  tensor.scales = StoredScales{.range = RangeOf(record, scale->shard),
-                               .rows = rows,
-                               .columns = columns,
-                               .block_rows = shape.fp8->rows,
-                               .block_columns = shape.fp8->columns};
   return {};
 }
 

@@ -26,9 +26,10 @@ class CheckpointBuilder {
   std::vector<StoredTensor> tensors;  // sorted by id
 
  private:
-  /// A stored tensor that the model has a place for.
+  /// A stored tensor that is a weight of the model or a part of one.
   struct Match {
     WeightId id;
+    ParsedName::Kind kind;
     const TensorRecord* record;
     int32_t shard;
   };
@@ -39,8 +40,6 @@ class CheckpointBuilder {
   Status SortTensors();
   Status SortOne(const TensorRecord& record, int32_t shard);
   Status TakeWeights(const std::vector<WeightSpec>& in_order);
-  Result<StoredTensor> TakeWeight(const WeightSpec& spec, const Match& match) const;
-  Status TakeScales(StoredTensor& tensor, const Match* scale) const;
   void Count();
 
   const WeightSpec* FindSpec(const WeightId& id) const;
@@ -52,8 +51,7 @@ class CheckpointBuilder {
   CheckpointOptions options_;
   std::vector<SafetensorsHeader> headers_;
   std::vector<WeightSpec> specs_;  // sorted by id
-  std::vector<Match> weights_;     // sorted by id once all are in
-  std::vector<Match> scales_;
+  std::vector<Match> matches_;     // sorted by id once all are in
 };
 
 }  // namespace moraine

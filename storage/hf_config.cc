@@ -9,6 +9,7 @@
 #include "runtime/core/json_guard.h"
 #include "runtime/core/printable.h"
 #include "storage/json_fields.h"
+#include "storage/quantisation_config.h"
 
 namespace moraine {
 namespace {
@@ -153,19 +154,6 @@ Status ReadRope(JsonFields& f, ModelShape& s) {
   return {};
 }
 
-Status ReadQuantisation(JsonFields& outer, ModelShape& s) {
-  const json* object = outer.Object("quantization_config");
-  if (object == nullptr) return outer.status();
-  JsonFields f(*object, kDocument, "quantization_config.");
-  if (f.String("quant_method", "") != "fp8") f.Refuse("quant_method", "\"fp8\", or unquantised weights");
-  if (f.String("fmt", "e4m3") != "e4m3") f.Refuse("fmt", "\"e4m3\"");
-  if (!f.Given("weight_block_size"))
-    f.Refuse("weight_block_size", "a list of two integers: scales for a whole tensor are not supported");
-  const auto [rows, columns] = f.Int32Pair("weight_block_size");
-  s.fp8 = Fp8Blocks{.rows = rows, .columns = columns};
-  return f.status();
-}
-
 Result<ModelShape> ReadShape(std::string_view text) {
   MORAINE_ASSIGN_OR_RETURN(const json document, ParseJson(text, kDocument, kLimits));
   JsonFields fields(document, kDocument);
@@ -177,7 +165,13 @@ Result<ModelShape> ReadShape(std::string_view text) {
   ReadSizes(fields, *family, shape);
   ReadRouter(fields, *family, shape.router);
   MORAINE_RETURN_IF_ERROR(ReadRope(fields, shape));
-  MORAINE_RETURN_IF_ERROR(ReadQuantisation(fields, shape));
+  if (const json* object = fields.Object("quantization_config"))
+    MORAINE_RETURN_IF_ERROR(ReadQuantisation(*object, shape));
+  if (const json* synth = fields.Object("moraine_synth")) {
+    JsonFields inner(*synth, kDocument, "moraine_synth.");
+    shape.sparse = inner.Bool("sparse", false);
+    MORAINE_RETURN_IF_ERROR(inner.status());
+  }
   shape.bos_token = fields.Int32("bos_token_id", -1);
   shape.eos_tokens = fields.Tokens("eos_token_id");
   MORAINE_RETURN_IF_ERROR(fields.status());

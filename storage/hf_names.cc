@@ -51,6 +51,17 @@ constexpr NameRow kNames[] = {
     {WeightRole::kMtpHead, Scope::kLayer, "shared_head.head.weight"},
 };
 
+// No ending is the end of another, so one alone can match.
+struct EndingRow {
+  std::string_view ending;
+  ParsedName::Kind kind;
+};
+constexpr EndingRow kEndings[] = {
+    {"_scale_inv", ParsedName::Kind::kBlockScale}, {"_scale", ParsedName::Kind::kScale},
+    {"_packed", ParsedName::Kind::kPacked},        {"_shape", ParsedName::Kind::kShape},
+    {"_zero_point", ParsedName::Kind::kZeroPoint}, {"_g_idx", ParsedName::Kind::kGroupIndex},
+};
+
 constexpr std::string_view kLayerPrefix = "model.layers.";
 constexpr std::string_view kExpertPrefix = "mlp.experts.";
 
@@ -104,9 +115,19 @@ std::string HfName(const WeightId& id) {
   MORAINE_CHECK(false);
 }
 
+std::string_view Ending(ParsedName::Kind part) {
+  for (const EndingRow& row : kEndings) {
+    if (row.kind == part) return row.ending;
+  }
+  return "";
+}
+
+std::string PartName(const WeightId& id, ParsedName::Kind part) {
+  return HfName(id) + std::string(Ending(part));
+}
+
 ParsedName ParseHfName(std::string_view name) {
   using Kind = ParsedName::Kind;
-  constexpr std::string_view kScale = "_scale_inv";
   constexpr std::string_view kBias = ".bias";
   ParsedName parsed;
   parsed.layer = TakeNumber(name, kLayerPrefix);
@@ -117,9 +138,12 @@ ParsedName ParseHfName(std::string_view name) {
     return true;
   };
   if (accept(ParseWeight(name, parsed.layer), Kind::kWeight)) return parsed;
-  if (name.ends_with(kScale)) {
-    accept(ParseWeight(name.substr(0, name.size() - kScale.size()), parsed.layer), Kind::kScale);
-  } else if (name.ends_with(kBias)) {
+  for (const EndingRow& row : kEndings) {
+    if (!name.ends_with(row.ending)) continue;
+    accept(ParseWeight(name.substr(0, name.size() - row.ending.size()), parsed.layer), row.kind);
+    return parsed;
+  }
+  if (name.ends_with(kBias)) {
     const std::string weight = std::string(name.substr(0, name.size() - kBias.size())) + ".weight";
     accept(ParseWeight(weight, parsed.layer), Kind::kBias);
   }

@@ -16,14 +16,25 @@ std::string HfName(const WeightId& id);
 struct ParsedName {
   enum class Kind {
     kWeight,  // `id` is the weight
-    kScale,   // "..._scale_inv": block scales of `id`
-    kBias,    // "....bias" beside the weight `id`, a bias this runtime does not add
-    kOther,   // no name of the scheme; `layer` is set when it begins with "model.layers.N."
+    // Parts of the weight `id`, each stored under its name with an ending:
+    kBlockScale,  // "_scale_inv": DeepSeek's FP8 block scales
+    kScale,       // "_scale": compressed-tensors' scales
+    kPacked,      // "_packed": its integers
+    kZeroPoint,   // "_zero_point"
+    kShape,       // "_shape"
+    kGroupIndex,  // "_g_idx": the group of each column
+    kBias,        // "....bias" beside the weight `id`, a bias this runtime does not add
+    kOther,       // no name of the scheme; `layer` is set when it begins with "model.layers.N."
   };
   Kind kind = Kind::kOther;
   WeightId id;
   std::optional<int32_t> layer;
 };
 ParsedName ParseHfName(std::string_view name);
+
+/// What the name of such a part adds to its weight's: "_packed"; empty for a weight. Static storage.
+std::string_view Ending(ParsedName::Kind part);
+/// The name of a part of `id`: "....up_proj.weight_packed". kWeight is the weight itself.
+std::string PartName(const WeightId& id, ParsedName::Kind part);
 
 }  // namespace moraine

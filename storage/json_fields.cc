@@ -66,6 +66,16 @@ bool JsonFields::IsNull(const char* name) const {
   return value != nullptr && value->is_null();
 }
 
+bool JsonFields::IsTrue(const char* name) const {
+  const json* value = Find(name);
+  return value != nullptr && value->is_boolean() && value->get<bool>();
+}
+
+bool JsonFields::IsString(const char* name) const {
+  const json* value = Find(name);
+  return value != nullptr && value->is_string();
+}
+
 void JsonFields::Refuse(const char* name, const std::string& expected) {
   if (!ok()) return;
   status_ = Fail(ErrorKind::kModel, fmt::format("{}: {}{} is {}; expected {}", document_, prefix_, name,

@@ -23,6 +23,9 @@ class JsonFields {
   /// Absent fields and null both count as not given.
   bool Given(const char* name) const;
   bool IsNull(const char* name) const;
+  /// For fields of more than one type: exactly true; a string.
+  bool IsTrue(const char* name) const;
+  bool IsString(const char* name) const;
 
   /// Required: not given is an error.
   int64_t Integer(const char* name);

@@ -443,7 +443,8 @@ int main(int argc, char** argv) {
       ->delimiter(',')
       ->capture_default_str();
   app.add_option("--isa", options.isas,
-                 "Kernels: auto, avx512-vbmi, avx512-vnni, avx512, avx2, scalar (default: the best here)")
+                 "Kernels: auto, avx512-vbmi, avx512-vnni, avx512, avx2, scalar (default: the "
+                 "best here)")
       ->delimiter(',');
   app.add_option("--tokens", options.tokens, "Rows that choose the same experts")
       ->delimiter(',')

@@ -22,7 +22,7 @@ Result<Reply> ChatSession::Continue(const std::string& text, std::optional<int32
 Result<Reply> ChatSession::Ask(const ChatTemplate& chat_template, const std::string& question,
                                const GenerateOptions& options, const ReplySink& sink) {
   messages_.push_back({.role = "user", .content = question});
-  const auto reply = [&]() -> Result<Reply> {
+  auto reply = [&]() -> Result<Reply> {
     MORAINE_ASSIGN_OR_RETURN(const std::vector<TextPart> parts, chat_template.Render(messages_, {}));
     return Run(EncodeChat(*tokenizer_, parts), OpensThinking(parts), options, sink);
   }();

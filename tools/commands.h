@@ -14,7 +14,9 @@ namespace moraine::tools {
 void AddEval(CLI::App& app, int* exit_code);
 void AddInspect(CLI::App& app, int* exit_code);
 void AddLogits(CLI::App& app, int* exit_code);
+void AddPack(CLI::App& app, int* exit_code);
 void AddRun(CLI::App& app, int* exit_code);
+void AddSynth(CLI::App& app, int* exit_code);
 void AddTokenize(CLI::App& app, int* exit_code);
 
 /// Prints "moraine: <message>" on stderr and returns the exit code of `error`.

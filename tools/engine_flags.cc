@@ -1,7 +1,6 @@
 #include "tools/engine_flags.h"
 
 #include <fmt/core.h>
-#include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <array>
@@ -11,7 +10,7 @@
 #include <limits>
 #include <sstream>
 
-#include "tools/interrupt.h"
+#include "tools/progress_bar.h"
 
 namespace moraine::tools {
 namespace {
@@ -23,22 +22,6 @@ struct Unit {
 constexpr std::array kUnits = {Unit{"B", 1},        Unit{"kB", 1e3},     Unit{"MB", 1e6},
                                Unit{"GB", 1e9},     Unit{"TB", 1e12},    Unit{"KiB", 0x1p10},
                                Unit{"MiB", 0x1p20}, Unit{"GiB", 0x1p30}, Unit{"TiB", 0x1p40}};
-
-// One line, redrawn in whole percents; gone when loading is done.
-LoadProgress LoadingBar() {
-  const bool terminal = isatty(STDERR_FILENO) != 0;
-  return [terminal, shown = -1](int64_t done, int64_t total) mutable {
-    const int percent = total == 0 ? 100 : static_cast<int>(100 * done / total);
-    if (terminal && percent != shown) {
-      shown = percent;
-      fmt::print(stderr, "\rloading [{:<40}] {:3d} %", std::string(static_cast<size_t>(percent * 2 / 5), '#'),
-                 percent);
-      if (done == total) fmt::print(stderr, "\r\033[K");
-      std::fflush(stderr);
-    }
-    return !Interrupted();
-  };
-}
 
 }  // namespace
 
@@ -67,7 +50,7 @@ Result<EngineOptions> MakeEngineOptions(const EngineFlags& flags) {
                         .threads = flags.threads,
                         .isa = flags.isa,
                         .f32_activations = flags.activations == "f32",
-                        .progress = LoadingBar()};
+                        .progress = ProgressBar("loading")};
   const auto kv_type = ParseKvType(flags.kv_type);
   if (!kv_type)
     return Fail(ErrorKind::kUsage,

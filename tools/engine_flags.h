@@ -24,8 +24,8 @@ struct EngineFlags {
   std::string kv_type = "bf16";
 };
 
-/// Adds MODEL, --ctx, --ram, --threads, --isa and --kv-type, each with its MORAINE_ environment variable.
-/// `flags` outlives the parse.
+/// Adds MODEL, --ctx, --ram, --threads, --isa, --activations and --kv-type, each with its MORAINE_
+/// environment variable. `flags` outlives the parse.
 void AddEngineFlags(CLI::App& command, EngineFlags* flags);
 
 /// Engine options from the flags: kUsage names the flag that cannot be. A loading bar is shown on a terminal.

@@ -8,6 +8,7 @@
 #include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -16,6 +17,7 @@
 #include "runtime/text/think_splitter.h"
 #include "runtime/text/tokenizer.h"
 #include "tools/commands.h"
+#include "tools/divergence.h"
 #include "tools/engine_flags.h"
 #include "tools/interrupt.h"
 
@@ -25,6 +27,7 @@ namespace {
 struct Flags {
   EngineFlags engine;
   std::string file;
+  std::string against;  // empty: no second model
   int64_t limit = 0;
   int64_t max_tokens = 400;
   int32_t batch = 16;
@@ -94,6 +97,7 @@ class Asker {
     }
     MORAINE_RETURN_IF_ERROR(Decode(streams));
     std::vector<Given> given;
+    given.reserve(streams.size());
     for (Stream& stream : streams) given.push_back(std::move(stream.given));
     return given;
   }
@@ -149,7 +153,40 @@ struct Tally {
   int64_t traces = 0;  // reasoning equal to the reference, to the letter
 };
 
-void Print(const Flags& flags, const Tally& all, const std::map<std::string, Tally>& kinds, int64_t tokens) {
+// The reference replies, "reasoning </think> answer" and the end, through both models. A question without a
+// reference trace is left out.
+Result<Divergence> Compare(const std::string& folder, const EngineOptions& options, Engine& model,
+                           const Tokenizer& tokenizer, const ChatTemplate& chat,
+                           std::span<const Question> questions) {
+  MORAINE_ASSIGN_OR_RETURN(const auto exact, Engine::Open(folder, options));
+  if (exact->shape().vocab != model.shape().vocab || exact->shape().eos_tokens.empty()) {
+    return Fail(ErrorKind::kUsage, fmt::format("--against {}: {} tokens, the other model has {}: their "
+                                               "predictions cannot be compared",
+                                               folder, exact->shape().vocab, model.shape().vocab));
+  }
+  Divergence sum;
+  for (const Question& question : questions) {
+    if (Interrupted()) return Fail(ErrorKind::kInterrupted, "stopped");
+    if (question.trace.empty()) continue;
+    const Message message{.role = "user", .content = question.prompt};
+    MORAINE_ASSIGN_OR_RETURN(std::vector<TextPart> parts, chat.Render({&message, 1}, {}));
+    const std::vector<int32_t> prompt = EncodeChat(tokenizer, parts);
+    const char* opening = OpensThinking(parts) ? "" : "<think>\n";
+    const TextPart reply{fmt::format("{}{}\n</think>\n\n{}", opening, question.trace, question.answer),
+                         false};
+    std::vector<int32_t> ids = prompt;
+    for (const int32_t id : EncodeChat(tokenizer, {&reply, 1})) ids.push_back(id);
+    ids.push_back(exact->shape().eos_tokens.front());
+    MORAINE_RETURN_IF_ERROR(AddDivergence(*exact, model, ids, static_cast<int64_t>(prompt.size()), &sum));
+  }
+  if (sum.positions == 0)
+    return Fail(ErrorKind::kUsage,
+                "--against needs questions with a \"trace\": the text both models are run on");
+  return sum;
+}
+
+void Print(const Flags& flags, const Tally& all, const std::map<std::string, Tally>& kinds, int64_t tokens,
+           const std::optional<Divergence>& divergence) {
   const auto share = [](int64_t part, int64_t whole) {
     return static_cast<double>(part) / static_cast<double>(whole);
   };
@@ -162,6 +199,13 @@ void Print(const Flags& flags, const Tally& all, const std::map<std::string, Tal
                                    {"tokens", tokens}};
     for (const auto& [kind, tally] : kinds)
       json["kinds"][kind] = {{"asked", tally.asked}, {"right", tally.right}};
+    if (divergence) {
+      json["against"] = {{"model", flags.against},
+                         {"positions", divergence->positions},
+                         {"kl_mean", divergence->mean()},
+                         {"kl_most", divergence->kl_most},
+                         {"same_top", share(divergence->same_top, divergence->positions)}};
+    }
     fmt::print("{}\n", json.dump());
     return;
   }
@@ -170,6 +214,10 @@ void Print(const Flags& flags, const Tally& all, const std::map<std::string, Tal
   fmt::print("{:24} {:5} of {:5} right: {:.1f} %; reasoning as the reference: {:.1f} %; {} tokens\n",
              flags.file, all.right, all.asked, 100 * share(all.right, all.asked),
              100 * share(all.traces, all.asked), tokens);
+  if (!divergence) return;
+  fmt::print("{:24} {} positions: mean KL {:.3e} nats, largest {:.3e}; same first choice: {:.3f} %\n",
+             "against", divergence->positions, divergence->mean(), divergence->kl_most,
+             100 * share(divergence->same_top, divergence->positions));
 }
 
 Status RunEval(const Flags& flags) {
@@ -205,7 +253,12 @@ Status RunEval(const Flags& flags) {
       }
     }
   }
-  Print(flags, all, kinds, tokens);
+  std::optional<Divergence> divergence;
+  if (!flags.against.empty()) {
+    MORAINE_ASSIGN_OR_RETURN(divergence,
+                             Compare(flags.against, options, *engine, *tokenizer, chat, questions));
+  }
+  Print(flags, all, kinds, tokens, divergence);
   return {};
 }
 
@@ -218,6 +271,8 @@ void AddEval(CLI::App& app, int* exit_code) {
   AddEngineFlags(*command, &flags->engine);
   command->add_option("QUESTIONS", flags->file, "JSON lines: {\"prompt\", \"answer\"[, \"trace\", \"kind\"]}")
       ->required();
+  command->add_option("--against", flags->against,
+                      "Also the mean KL(this other model || MODEL) along the reference replies");
   command->add_option("--limit", flags->limit, "Only the first so many");
   command->add_option("--batch", flags->batch, "Questions answered at once")->capture_default_str();
   command->add_option("--max-tokens", flags->max_tokens, "Per answer")->capture_default_str();

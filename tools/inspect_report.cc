@@ -113,7 +113,7 @@ std::string ClassTable(const CheckpointReport& report) {
     if (sum.tensors == 0) continue;
     std::string formats;
     for (const auto& [format, bytes] : sum.bytes_by_format)
-      formats += fmt::format("{}{}", formats.empty() ? "" : ", ", Describe(format).name);
+      formats += fmt::format("{}{}", formats.empty() ? "" : ", ", format);
     text += fmt::format("{:<10} {:>8} {:>10} {:>11} {:>11}  {}\n", Name(static_cast<TensorClass>(i)),
                         Count(sum.tensors), Weights(sum.weights), Bytes(sum.bytes),
                         sum.scale_bytes > 0 ? Bytes(sum.scale_bytes) : "-", formats);
@@ -134,8 +134,8 @@ std::string FigureLines(const Checkpoint& checkpoint) {
   if (f.routed_experts > 0) {
     text += fmt::format("\nexpert     {} weights, {} + {} of scales; {} of them\n", Weights(f.expert_weights),
                         Bytes(f.expert_bytes), Bytes(f.expert_scale_bytes), Count(f.routed_experts));
-    text += fmt::format("a token    runs {} experts: reads {}\n", Count(f.experts_per_token),
-                        Bytes(f.routed_bytes_per_token));
+    text += fmt::format("a token    runs {} experts: reads {} + {} of scales\n", Count(f.experts_per_token),
+                        Bytes(f.routed_bytes_per_token), Bytes(f.routed_scale_bytes_per_token));
   }
   text += fmt::format("KV cache   {} B a token; {} for the whole context\n", Count(f.kv_bytes_per_token),
                       Bytes(f.kv_bytes_per_token * checkpoint.shape().context));
@@ -151,6 +151,16 @@ std::string FigureLines(const Checkpoint& checkpoint) {
 
 // The shortest decimal that reads back as `value`: 0.6, not 0.6000000238418579.
 double Decimal(float value) { return std::stod(fmt::format("{}", value)); }
+
+Json IntegerJson(const std::vector<IntegerScheme>& schemes) {
+  Json list = Json::array();
+  for (const IntegerScheme& scheme : schemes) {
+    list.push_back({{"bits", scheme.bits},
+                    {"group", scheme.group == 0 ? Json() : Json(scheme.group)},
+                    {"symmetric", scheme.symmetric}});
+  }
+  return list;
+}
 
 Json ShapeJson(const ModelShape& s) {
   return {{"layers", s.layers},
@@ -172,6 +182,7 @@ Json ShapeJson(const ModelShape& s) {
           {"norm_eps", Decimal(s.norm_eps)},
           {"tied_embeddings", s.tied_embeddings},
           {"fp8_block", s.fp8 ? Json::array({s.fp8->rows, s.fp8->columns}) : Json()},
+          {"integer", IntegerJson(s.integer)},
           {"bos_token", s.bos_token},
           {"eos_tokens", s.eos_tokens}};
 }
@@ -191,8 +202,7 @@ Json ClassesJson(const CheckpointReport& report) {
   for (int i = 0; i < kTensorClasses; ++i) {
     const ClassSum& sum = report.classes.at(static_cast<size_t>(i));
     Json formats = Json::object();
-    for (const auto& [format, bytes] : sum.bytes_by_format)
-      formats[std::string(Describe(format).name)] = bytes;
+    for (const auto& [format, bytes] : sum.bytes_by_format) formats[format] = bytes;
     classes[std::string(Name(static_cast<TensorClass>(i)))] = {{"tensors", sum.tensors},
                                                                {"weights", sum.weights},
                                                                {"bytes", sum.bytes},
@@ -209,11 +219,12 @@ Json TensorsJson(const Checkpoint& checkpoint) {
     if (t.columns != 0) shape.push_back(t.columns);
     list.push_back({{"name", checkpoint.NameOf(t.id)},
                     {"class", Name(t.tensor_class)},
-                    {"format", Describe(t.format).name},
+                    {"format", FormatName(t)},
                     {"shape", std::move(shape)},
                     {"shard", t.range.shard},
                     {"offset", t.range.offset},
-                    {"bytes", t.range.bytes}});
+                    {"bytes", t.range.bytes},
+                    {"scale_bytes", t.scale_bytes()}});
   }
   return list;
 }
@@ -234,9 +245,14 @@ ModelFigures FiguresOf(const Checkpoint& checkpoint) {
   f.routed_experts = s.moe_layers() * s.experts;
   f.experts_per_token = s.moe_layers() * s.top_k;
   f.expert_weights = 3 * s.hidden * s.expert_inter;
-  // Formats may differ from expert to expert; a token reads K of a layer's E, of average size.
+  // Formats may differ from expert to expert; a token reads K of a layer's E, of average size. Divided first
+  // where it divides: experts of one size give an exact figure, and none overflows.
+  const auto share = [&](int64_t layer_bytes) {
+    return layer_bytes / s.experts * s.top_k + layer_bytes % s.experts * s.top_k / s.experts;
+  };
   for (int32_t layer = s.dense_layers; layer < s.layers; ++layer) {
     int64_t layer_bytes = 0;
+    int64_t layer_scale_bytes = 0;
     for (int32_t expert = 0; expert < s.experts; ++expert) {
       int64_t bytes = 0;
       int64_t scale_bytes = 0;
@@ -244,15 +260,15 @@ ModelFigures FiguresOf(const Checkpoint& checkpoint) {
            {WeightRole::kExpertGate, WeightRole::kExpertUp, WeightRole::kExpertDown}) {
         const StoredTensor* tensor = checkpoint.Find({role, LayerId{layer}, ExpertId{expert}});
         bytes += tensor->range.bytes;
-        if (tensor->scales) scale_bytes += tensor->scales->range.bytes;
+        scale_bytes += tensor->scale_bytes();
       }
       f.expert_bytes = std::max(f.expert_bytes, bytes);
       f.expert_scale_bytes = std::max(f.expert_scale_bytes, scale_bytes);
       layer_bytes += bytes;
+      layer_scale_bytes += scale_bytes;
     }
-    // Divided first where it divides: experts of one size give an exact figure, and none overflows.
-    f.routed_bytes_per_token +=
-        layer_bytes / s.experts * s.top_k + layer_bytes % s.experts * s.top_k / s.experts;
+    f.routed_bytes_per_token += share(layer_bytes);
+    f.routed_scale_bytes_per_token += share(layer_scale_bytes);
   }
   return f;
 }
@@ -260,17 +276,18 @@ ModelFigures FiguresOf(const Checkpoint& checkpoint) {
 std::string ReportText(const Checkpoint& checkpoint, bool list_tensors) {
   const ModelFigures f = FiguresOf(checkpoint);
   std::string text =
-      fmt::format("{}\n{}, {} parameters, {} in {} shard{}\n\n", Printable(checkpoint.folder(), 4096),
+      fmt::format("{}\n{}, {} parameters, {} in {} shard{}{}\n\n", Printable(checkpoint.folder(), 4096),
                   checkpoint.shape().architecture, Weights(f.parameters), Bytes(f.bytes),
-                  checkpoint.shards().size(), checkpoint.shards().size() == 1 ? "" : "s");
+                  checkpoint.shards().size(), checkpoint.shards().size() == 1 ? "" : "s",
+                  checkpoint.shape().sparse ? "; sparse: holes in place of weights" : "");
   text += ShapeLines(checkpoint.shape()) + TokenLine(checkpoint) + ClassTable(checkpoint.report()) +
           FigureLines(checkpoint);
   if (!list_tensors) return text;
   text += '\n';
   for (const StoredTensor& tensor : checkpoint.tensors()) {
     text += fmt::format("{} {} {} shard {} offset {} bytes {}\n", checkpoint.NameOf(tensor.id),
-                        Describe(tensor.format).name, Dimensions(tensor), tensor.range.shard,
-                        tensor.range.offset, tensor.range.bytes);
+                        FormatName(tensor), Dimensions(tensor), tensor.range.shard, tensor.range.offset,
+                        tensor.range.bytes);
   }
   return text;
 }
@@ -286,6 +303,7 @@ Json ReportJson(const Checkpoint& checkpoint, bool list_tensors) {
                    {"parameters", f.parameters},
                    {"bytes", f.bytes},
                    {"shards", checkpoint.shards().size()},
+                   {"sparse", s.sparse},
                    {"stored_tensors", report.stored_tensors},
                    {"stored_bytes", report.stored_bytes}};
   json["shape"] = ShapeJson(s);
@@ -308,6 +326,7 @@ Json ReportJson(const Checkpoint& checkpoint, bool list_tensors) {
   json["expert_bytes"] = f.expert_bytes;
   json["expert_scale_bytes"] = f.expert_scale_bytes;
   json["routed_bytes_per_token"] = f.routed_bytes_per_token;
+  json["routed_scale_bytes_per_token"] = f.routed_scale_bytes_per_token;
   json["kv_bytes_per_token"] = f.kv_bytes_per_token;
   json["mtp"] = {{"declared", report.mtp_declared},
                  {"present", report.mtp_present},

@@ -15,11 +15,12 @@ struct ModelFigures {
   int64_t bytes = 0;           // their bytes, scales included
   int64_t routed_experts = 0;  // MoE layers x experts, MTP not counted
   int64_t experts_per_token = 0;
-  int64_t expert_weights = 0;      // gate, up and down of one
-  int64_t expert_bytes = 0;        // of the largest, scales not counted
-  int64_t expert_scale_bytes = 0;  // of the largest
-  int64_t routed_bytes_per_token = 0;
-  int64_t kv_bytes_per_token = 0;  // BF16 latent cache
+  int64_t expert_weights = 0;                // gate, up and down of one
+  int64_t expert_bytes = 0;                  // of the largest, scales not counted
+  int64_t expert_scale_bytes = 0;            // of the largest
+  int64_t routed_bytes_per_token = 0;        // scales not counted
+  int64_t routed_scale_bytes_per_token = 0;  // zeros of integers included
+  int64_t kv_bytes_per_token = 0;            // BF16 latent cache
 };
 ModelFigures FiguresOf(const Checkpoint& checkpoint);
 

@@ -82,9 +82,10 @@ Status RunLogits(const Flags& flags) {
 
 void AddLogits(CLI::App& app, int* exit_code) {
   auto flags = std::make_shared<Flags>();
-  // This command exists to be compared, so its cache keeps what the published code keeps; --kv-type bf16
-  // shows a run's rounding.
+  // This command exists to be compared, so its cache and its products keep what the published code keeps;
+  // --kv-type bf16 and --activations auto show a run's rounding.
   flags->engine.kv_type = "f32";
+  flags->engine.activations = "f32";
   CLI::App* command =
       app.add_subcommand("logits", "Write the logits of every position as .npy (f32 [positions, vocab])");
   AddEngineFlags(*command, &flags->engine);

@@ -26,6 +26,8 @@ int main(int argc, char** argv) {
   moraine::tools::AddRun(app, &exit_code);
   moraine::tools::AddInspect(app, &exit_code);
   moraine::tools::AddLogits(app, &exit_code);
+  moraine::tools::AddPack(app, &exit_code);
+  moraine::tools::AddSynth(app, &exit_code);
   moraine::tools::AddTokenize(app, &exit_code);
   moraine::tools::AddEval(app, &exit_code);
   try {

@@ -148,7 +148,7 @@ class Runner {
   Result<Reply> Show(Ask&& ask) {
     ReplyPrinter printer;
     const ReplySink sink = flags_.json ? ReplySink() : [&](const ThinkChunk& chunk) { printer.Show(chunk); };
-    const Result<Reply> reply = ask(sink);
+    Result<Reply> reply = ask(sink);
     if (!flags_.json) printer.Finish();
     if (!reply.has_value()) return reply;
     if (flags_.json) {

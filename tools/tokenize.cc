@@ -69,6 +69,7 @@ std::string Shown(const Tokenizer& tokenizer, int32_t id) {
 void PrintIds(const Tokenizer& tokenizer, const std::vector<int32_t>& ids, const Options& options) {
   if (options.json) {
     std::vector<std::string> pieces;
+    pieces.reserve(ids.size());
     for (const int32_t id : ids) pieces.push_back(Decode(tokenizer, {&id, 1}));
     fmt::print("{}\n", nlohmann::json({{"count", ids.size()}, {"ids", ids}, {"pieces", pieces}}).dump());
   } else if (options.ids_only) {

@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "cpu/kernels/avx512_vec.h"
+#include "cpu/kernels/avx512_vec.inc"
 #include "cpu/kernels/kernels.h"
 
 namespace moraine::avx512 {

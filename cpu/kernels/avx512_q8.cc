@@ -1,5 +1,5 @@
 // AVX-512 (BW) integer kernels for CPUs without VNNI.
-#include "cpu/kernels/avx512_q8.h"
+#include "cpu/kernels/avx512_q8.inc"
 
 #include <algorithm>
 #include <cstring>

@@ -2,7 +2,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "cpu/kernels/avx512_q8.h"
+#include "cpu/kernels/avx512_q8.inc"
 #include "cpu/kernels/kernels.h"
 
 namespace moraine::avx512vnni {

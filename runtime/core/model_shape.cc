@@ -110,6 +110,10 @@ Status CheckShape(const ModelShape& s) {
     MORAINE_RETURN_IF_ERROR(Within("weight_block_size[0]", s.fp8->rows, 1, 1 << 16));
     MORAINE_RETURN_IF_ERROR(Within("weight_block_size[1]", s.fp8->columns, 1, 1 << 16));
   }
+  for (const IntegerScheme& scheme : s.integer) {
+    if (scheme.bits != 4 && scheme.bits != 8) return Refuse("weights.num_bits", scheme.bits, "4 or 8");
+    MORAINE_RETURN_IF_ERROR(Within("weights.group_size", scheme.group, 0, kMaxDim));
+  }
   for (const int32_t token : s.eos_tokens)
     MORAINE_RETURN_IF_ERROR(Within("eos_token_id", token, 0, s.vocab - 1));
   return Within("bos_token_id", s.bos_token, -1, s.vocab - 1);

@@ -55,6 +55,15 @@ struct Fp8Blocks {
   int32_t columns = 128;
 };
 
+/// One integer scheme of a compressed-tensors quantization_config. Which weights follow which scheme is what
+/// the stored tensors say.
+struct IntegerScheme {
+  int32_t bits = 4;       // 4 or 8
+  int64_t group = 0;      // columns that share a scale; 0: the whole row
+  bool symmetric = true;  // false: a zero point is stored for each scale
+  friend bool operator==(const IntegerScheme&, const IntegerScheme&) = default;
+};
+
 struct ModelShape {
   std::string architecture;  // config.json architectures[0]
   int64_t vocab = 0;         // V
@@ -81,8 +90,10 @@ struct ModelShape {
       1e-6f;  // q_a and kv_a norms: the published code uses its default here, not rms_norm_eps
   bool tied_embeddings = false;
   std::optional<Fp8Blocks> fp8;
-  int32_t bos_token = -1;           // -1: none
-  std::vector<int32_t> eos_tokens;  // generation_config's list, or config's
+  std::vector<IntegerScheme> integer;  // empty: no integer weights
+  bool sparse = false;                 // moraine synth --sparse: holes stand for weights, never to be run
+  int32_t bos_token = -1;              // -1: none
+  std::vector<int32_t> eos_tokens;     // generation_config's list, or config's
 
   int64_t qk_head() const { return qk_nope + qk_rope; }
   int64_t shared_inter() const { return shared_experts * expert_inter; }

@@ -86,6 +86,18 @@ uint16_t F32ToBf16(float value) {
   return static_cast<uint16_t>((bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16);
 }
 
+uint16_t F32ToF16(float value) {
+  const auto sign = static_cast<uint16_t>(std::signbit(value) ? 0x8000 : 0);
+  if (std::isnan(value)) return sign | 0x7E00;
+  const float magnitude = std::fabs(value);
+  if (magnitude >= 65520.f) return sign | 0x7C00;  // halfway to the next power of two and beyond
+  const int exponent = std::max(magnitude == 0.f ? -14 : std::ilogb(magnitude), -14);
+  const auto steps = static_cast<uint32_t>(std::nearbyint(std::ldexp(magnitude, 10 - exponent)));
+  // A subnormal holds fewer than 1024 steps; 2048 of them carry into the next exponent by plain addition.
+  const uint32_t bits = steps < 1024 ? steps : static_cast<uint32_t>(exponent + 15) * 1024 + (steps - 1024);
+  return sign | static_cast<uint16_t>(bits);
+}
+
 uint8_t F32ToFp8E4M3(float value) {
   const uint8_t sign = std::signbit(value) ? 0x80 : 0;
   if (std::isnan(value)) return sign | 0x7F;

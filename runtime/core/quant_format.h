@@ -45,11 +45,12 @@ bool IsInteger(WeightFormat format);
 int64_t RowBytes(WeightFormat format, int64_t columns);
 
 /// Exact conversions. The decoders accept every bit pattern; NaN stays NaN. The encoders round to nearest,
-/// ties to even; F32ToFp8E4M3 saturates at 448 (NaN stays NaN).
+/// ties to even; F32ToFp8E4M3 saturates at 448, F32ToF16 overflows to infinity (NaN stays NaN).
 float F16ToF32(uint16_t bits);
 float Bf16ToF32(uint16_t bits);
 float Fp8E4M3ToF32(uint8_t bits);
 uint16_t F32ToBf16(float value);
+uint16_t F32ToF16(float value);
 uint8_t F32ToFp8E4M3(float value);
 
 int64_t ScaleBytes(ScaleType type);  // of one scale

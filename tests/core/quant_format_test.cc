@@ -87,6 +87,23 @@ TEST(Bf16, RoundsToNearestEvenAndKeepsNan) {
   EXPECT_EQ(F32ToBf16(std::numeric_limits<float>::infinity()), 0x7F80);
 }
 
+TEST(F32ToF16, RoundsToNearestAndBackExactly) {
+  for (uint32_t bits = 0; bits < 0x7C00; ++bits) {
+    const auto half = static_cast<uint16_t>(bits);
+    const float value = F16ToF32(half);
+    EXPECT_EQ(F32ToF16(value), half);
+    EXPECT_EQ(F32ToF16(-value), half | 0x8000);
+    const float next = bits == 0x7BFF ? 65536.f : F16ToF32(static_cast<uint16_t>(bits + 1));
+    // Halfway goes to the even one, anything beyond to the nearer.
+    const float middle = value + (next - value) / 2;
+    EXPECT_EQ(F32ToF16(middle), bits % 2 == 0 ? half : half + 1) << bits;
+    EXPECT_EQ(F32ToF16(std::nextafter(middle, 0.f)), half) << bits;
+  }
+  EXPECT_EQ(F32ToF16(std::numeric_limits<float>::infinity()), 0x7C00);
+  EXPECT_EQ(F32ToF16(-1e30f), 0xFC00);
+  EXPECT_TRUE(std::isnan(F16ToF32(F32ToF16(std::numeric_limits<float>::quiet_NaN()))));
+}
+
 TEST(DecodeRow, BlockScalesFollowTheStoredRowEvenInASlice) {
   // 5 x 7 weights of 1.0 in blocks of 2 x 3: the value read is the scale itself.
   std::vector<uint8_t> bytes(35, 0x38);

@@ -25,8 +25,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     }
   }
   const ParsedName name = moraine::ParseHfName(text);
-  if (name.kind == ParsedName::Kind::kWeight) Expect(moraine::HfName(name.id) == text, "names read back");
-  if (name.kind == ParsedName::Kind::kScale)
-    Expect(moraine::HfName(name.id) + "_scale_inv" == text, "scale names read back");
+  if (name.kind != ParsedName::Kind::kOther && name.kind != ParsedName::Kind::kBias)
+    Expect(moraine::PartName(name.id, name.kind) == text, "names read back");
   return 0;
 }

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <memory>
 
 #include "cpu/cpu_backend.h"
@@ -186,7 +187,8 @@ TEST(MtpStep, DraftsTheLogitsOfThePublishedCode) {
   const auto dense = *cpu->MakeDense(
       shape, weights->dense(),
       {.max_rows = rows, .max_logit_rows = rows, .page_tokens = 128, .pages = 1, .kv_type = KvType::kF32});
-  const auto experts = cpu->MakeExperts(shape, rows, {});
+  const std::array formats = {WeightFormat::kBf16};
+  const auto experts = cpu->MakeExperts(shape, rows, formats);
   ExpertGrouping grouping(shape.experts, shape.top_k, rows);
   StepParts parts{shape, *weights, *dense, *experts, grouping, {}};
   std::vector<float> embedded(static_cast<size_t>(rows * shape.hidden));

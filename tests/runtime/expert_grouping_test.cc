@@ -33,10 +33,11 @@ TEST(ExpertGrouping, RegroupsAnyRoutingWithoutLoss) {
     for (size_t i = 0; i < ids.size(); ++i) want[{ids[i], static_cast<int32_t>(i) / top_k}] = weights[i];
     std::map<std::pair<int32_t, int32_t>, float> got;
     for (size_t w = 0; w < work.size(); ++w) {
-      RC_ASSERT(w == 0 || work[w - 1].expert < work[w].expert);
+      // Not `w == 0 || ...`: inside RC_ASSERT an overloaded || evaluates both sides.
+      if (w > 0) RC_ASSERT(work[w - 1].expert < work[w].expert);
       RC_ASSERT(!work[w].rows.empty());
       for (size_t i = 0; i < work[w].rows.size(); ++i) {
-        RC_ASSERT(i == 0 || work[w].rows[i - 1] < work[w].rows[i]);
+        if (i > 0) RC_ASSERT(work[w].rows[i - 1] < work[w].rows[i]);
         got[{work[w].expert.value, work[w].rows[i]}] = work[w].gains[i];
       }
     }

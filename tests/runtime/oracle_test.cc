@@ -41,6 +41,7 @@ class Oracle : public ::testing::TestWithParam<Recipe> {
   std::unique_ptr<Engine> Open(EngineOptions options) {
     options.isa = GetParam().isa;
     options.context = 128;
+    options.f32_activations = true;  // HF's are; int8 ones are bounded in tests/cpu/experts_test.cc
     auto engine = Engine::Open(golden_.folder(), options);
     EXPECT_TRUE(engine.has_value()) << engine.error().message;
     return std::move(engine).value();
@@ -131,7 +132,8 @@ TEST_P(Oracle, GreedyContinuation) {
 std::vector<Recipe> Recipes() {
   std::vector<Recipe> recipes;
   for (const char* isa : {"avx2", "scalar"}) {
-    for (const char* name : {"v3-bf16", "v3-fp8", "v3-hf5", "v2", "v2-lite", "moonlight"})
+    for (const char* name : {"v3-bf16", "v3-fp8", "v3-hf5", "v2", "v2-lite", "moonlight", "v3-int4-g32",
+                             "v3-int4-g64", "v3-int4-g128", "v3-int4-zeros", "v3-int8", "v3-w8a8"})
       recipes.push_back({name, isa});
   }
   return recipes;

@@ -100,7 +100,7 @@ TEST(Checkpoint, SumsBytesByClassAndFormat) {
   EXPECT_EQ(routed.weights, 2 * 8 * 3 * 18 * 40);
   EXPECT_EQ(routed.bytes, routed.weights);
   EXPECT_EQ(routed.scale_bytes, 2 * 8 * 3 * 2 * 3 * 4);
-  EXPECT_EQ(routed.bytes_by_format.at(WeightFormat::kFp8E4M3Block), routed.bytes);
+  EXPECT_EQ(routed.bytes_by_format.at("fp8-e4m3-block"), routed.bytes);
   EXPECT_EQ(report.classes[static_cast<size_t>(TensorClass::kMtp)].tensors, 0);
   EXPECT_EQ(report.mtp_present, 1);
   EXPECT_GT(report.mtp_stored.tensors, 0);

@@ -33,9 +33,13 @@ TEST(HfName, EveryWeightHasOneNameThatReadsBack) {
       const ParsedName parsed = ParseHfName(name);
       EXPECT_EQ(parsed.kind, Kind::kWeight) << name;
       EXPECT_EQ(parsed.id, spec.id) << name;
-      const ParsedName scale = ParseHfName(name + "_scale_inv");
-      EXPECT_EQ(scale.kind, Kind::kScale) << name;
-      EXPECT_EQ(scale.id, spec.id) << name;
+      for (const Kind part : {Kind::kBlockScale, Kind::kScale, Kind::kPacked, Kind::kZeroPoint, Kind::kShape,
+                              Kind::kGroupIndex}) {
+        const std::string part_name = PartName(spec.id, part);
+        EXPECT_TRUE(names.insert(part_name).second) << part_name;
+        EXPECT_EQ(ParseHfName(part_name).kind, part) << part_name;
+        EXPECT_EQ(ParseHfName(part_name).id, spec.id) << part_name;
+      }
     }
   }
 }

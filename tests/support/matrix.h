@@ -13,19 +13,6 @@
 
 namespace moraine::test {
 
-/// The nearest half, ties to even; |value| below 65504 or NaN. (g++ has _Float16 for this, clang 14 on x86
-/// has not.)
-inline uint16_t F32ToF16(float value) {
-  const auto sign = static_cast<uint16_t>(std::signbit(value) ? 0x8000 : 0);
-  if (std::isnan(value)) return sign | 0x7E00;
-  const float magnitude = std::fabs(value);
-  const int exponent = magnitude == 0.f ? -14 : std::max(std::ilogb(magnitude), -14);
-  const auto steps = static_cast<uint32_t>(std::nearbyint(std::ldexp(magnitude, 10 - exponent)));
-  // A subnormal holds fewer than 1024 steps; 2048 of them carry into the next exponent by plain addition.
-  const uint32_t bits = steps < 1024 ? steps : static_cast<uint32_t>(exponent + 15) * 1024 + (steps - 1024);
-  return sign | static_cast<uint16_t>(bits);
-}
-
 struct MatrixOptions {
   int32_t block = 128;  // of a scaled format: rows and columns of FP8 blocks, the group of integers
   ScaleType scale_type = ScaleType::kF32;

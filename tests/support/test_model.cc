@@ -2,6 +2,7 @@
 
 #include <fmt/core.h>
 
+#include <array>
 #include <bit>
 #include <cmath>
 #include <cstdlib>
@@ -29,6 +30,9 @@ constexpr int64_t kInter = 18;
 constexpr int64_t kExperts = 8;
 constexpr int kLayers = 3;
 
+bool IsPacked(std::string_view dtype) { return dtype == "INT4" || dtype == "INT8"; }
+bool IsIntegers(std::string_view dtype) { return IsPacked(dtype) || dtype == "I8"; }
+
 bool IsV3(TestFamily family) { return family == TestFamily::kV3 || family == TestFamily::kMoonlight; }
 bool HasQLora(TestFamily family) { return family == TestFamily::kV3 || family == TestFamily::kV2; }
 
@@ -47,7 +51,9 @@ class Writer {
   }
 
  private:
-  std::string_view Unquantised() const { return options_.dtype == "F8_E4M3" ? "BF16" : options_.dtype; }
+  std::string_view Unquantised() const {
+    return options_.dtype == "F8_E4M3" || IsIntegers(options_.dtype) ? "BF16" : options_.dtype;
+  }
 
   void Add(const std::string& name, std::string_view dtype, std::vector<int64_t> shape) {
     TestTensor tensor = {name, std::string(dtype), std::move(shape), {}};
@@ -58,6 +64,12 @@ class Writer {
       const float value = values(random_);
       if (dtype == "F32") {
         tensor.bytes.append(reinterpret_cast<const char*>(&value), 4);
+      } else if (dtype == "I32") {
+        // Padding behind the last value included: it means nothing and must not be read.
+        const auto word = static_cast<uint32_t>(random_());
+        tensor.bytes.append(reinterpret_cast<const char*>(&word), 4);
+      } else if (dtype == "I8") {
+        tensor.bytes += static_cast<char>(random_());
       } else if (dtype == "F8_E4M3") {
         tensor.bytes += static_cast<char>(F32ToFp8E4M3(value));
       } else {
@@ -71,7 +83,29 @@ class Writer {
 
   void Vector(const std::string& name, int64_t size) { Add(name, Unquantised(), {size}); }
 
+  void Integers(const std::string& name, int64_t rows, int64_t columns) {
+    const int64_t bits = options_.dtype == "INT4" ? 4 : 8;
+    const auto words = [bits](int64_t values) { return (values * bits + 31) / 32; };
+    const int64_t groups = options_.group == 0 ? 1 : columns / options_.group;
+    if (options_.dtype == "I8") {
+      Add(name, "I8", {rows, columns});
+    } else {
+      Add(name + "_packed", "I32", {rows, words(columns)});
+      tensors_.push_back({name + "_shape", "I64", {2}, {}});
+      for (const int64_t size : {rows, columns})
+        tensors_.back().bytes.append(reinterpret_cast<const char*>(&size), 8);
+    }
+    Add(name + "_scale", "BF16", {rows, groups});
+    if (!options_.zeros) return;
+    if (options_.dtype == "I8") {
+      Add(name + "_zero_point", "I8", {rows, groups});
+    } else {
+      Add(name + "_zero_point", "I32", {words(rows), groups});
+    }
+  }
+
   void Matrix(const std::string& name, int64_t rows, int64_t columns, std::string_view dtype) {
+    if (IsIntegers(dtype)) return Integers(name, rows, columns);
     Add(name, dtype, {rows, columns});
     if (dtype == "F8_E4M3")
       Add(name + "_scale_inv", "F32", {(rows + kBlock - 1) / kBlock, (columns + kBlock - 1) / kBlock});
@@ -178,6 +212,25 @@ nlohmann::ordered_json ConfigOf(const TestModelOptions& options) {
                               {"mscale_all_dim", 1.0}, {"original_max_position_embeddings", 32},
                               {"type", "yarn"}};
   }
+  if (IsIntegers(options.dtype)) {
+    const bool packed = IsPacked(options.dtype);
+    nlohmann::ordered_json weights = {{"num_bits", options.dtype == "INT4" ? 4 : 8},
+                                      {"type", "int"},
+                                      {"symmetric", !options.zeros},
+                                      {"strategy", options.group == 0 ? "channel" : "group"},
+                                      {"group_size", nullptr},
+                                      {"dynamic", false},
+                                      {"observer", "minmax"}};
+    if (options.group != 0) weights["group_size"] = options.group;
+    nlohmann::ordered_json group = {{"targets", {"Linear"}},
+                                    {"weights", std::move(weights)},
+                                    {"input_activations", nullptr},
+                                    {"output_activations", nullptr}};
+    config["quantization_config"] = {
+        {"quant_method", "compressed-tensors"}, {"format", packed ? "pack-quantized" : "int-quantized"},
+        {"quantization_status", "compressed"},  {"ignore", {"lm_head", "re:.*mlp.gate$"}},
+        {"kv_cache_scheme", nullptr},           {"config_groups", {{"group_0", std::move(group)}}}};
+  }
   if (options.dtype == "F8_E4M3") {
     config["quantization_config"] = {{"activation_scheme", "dynamic"},
                                      {"fmt", "e4m3"},
@@ -201,6 +254,15 @@ const TestTensor& TestModel::Tensor(const std::string& name) const {
 
 TestTensor& TestModel::Tensor(const std::string& name) {
   return const_cast<TestTensor&>(std::as_const(*this).Tensor(name));
+}
+
+bool TestModel::Has(const std::string& name) const {
+  for (const auto& shard : shards) {
+    for (const TestTensor& tensor : shard) {
+      if (tensor.name == name) return true;
+    }
+  }
+  return false;
 }
 
 void TestModel::Erase(const std::string& name) {
@@ -237,7 +299,56 @@ TestModel MakeTestModel(const TestModelOptions& options) {
   return model;
 }
 
+namespace {
+
+// Value number `i` of `bits` in a run of little-endian words, lowest bits first.
+int BitsAt(const std::string& bytes, size_t i, size_t bits) {
+  const auto byte = static_cast<uint8_t>(bytes.at(i * bits / 8));
+  return byte >> (i * bits % 8) & ((1 << bits) - 1);
+}
+
+// (q - zero) scale by definition: integers 2^(bits-1) above the signed ones, rows padded to whole words,
+// zeros packed down the columns.
+std::vector<float> IntegerValues(const TestModel& model, const std::string& name) {
+  const bool packed = model.Has(name + "_packed");
+  const TestTensor& stored = model.Tensor(packed ? name + "_packed" : name);
+  const TestTensor& scale_tensor = model.Tensor(name + "_scale");
+  const std::vector<float> scales = ValuesOf(model, name + "_scale");
+  std::array<int64_t, 2> shape{stored.shape[0], stored.shape[1]};
+  if (packed) std::memcpy(shape.data(), model.Tensor(name + "_shape").bytes.data(), 16);
+  const auto rows = static_cast<size_t>(shape[0]);
+  const auto columns = static_cast<size_t>(shape[1]);
+  const auto groups = static_cast<size_t>(scale_tensor.shape[1]);
+  const size_t bits = !packed || stored.shape[1] == (shape[1] * 8 + 31) / 32 ? 8 : 4;
+  const std::string* zero_bytes =
+      model.Has(name + "_zero_point") ? &model.Tensor(name + "_zero_point").bytes : nullptr;
+  std::vector<float> values;
+  for (size_t r = 0; r < rows; ++r) {
+    for (size_t c = 0; c < columns; ++c) {
+      const size_t g = c / (columns / groups);
+      int value = 0;
+      int zero = 0;
+      if (packed) {
+        value = BitsAt(stored.bytes.substr(r * static_cast<size_t>(stored.shape[1]) * 4), c, bits);
+        zero = bits == 4 ? 8 : 128;
+        if (zero_bytes != nullptr) {
+          const size_t per_word = 32 / bits;
+          zero = BitsAt(zero_bytes->substr((r / per_word * groups + g) * 4, 4), r % per_word, bits);
+        }
+      } else {
+        value = static_cast<int8_t>(stored.bytes[r * columns + c]);
+        if (zero_bytes != nullptr) zero = static_cast<int8_t>((*zero_bytes)[r * groups + g]);
+      }
+      values.push_back(static_cast<float>(value - zero) * scales[r * groups + g]);
+    }
+  }
+  return values;
+}
+
+}  // namespace
+
 std::vector<float> ValuesOf(const TestModel& model, const std::string& name) {
+  if (model.Has(name + "_packed") || model.Tensor(name).dtype == "I8") return IntegerValues(model, name);
   const TestTensor& tensor = model.Tensor(name);
   const auto word = [&]<typename Word>(size_t i, Word) {
     Word bits;

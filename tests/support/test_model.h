@@ -22,8 +22,11 @@ enum class TestFamily {
 
 struct TestModelOptions {
   TestFamily family = TestFamily::kV3;
-  std::string_view dtype =
-      "BF16";  // a literal; of matrices: "F32", "F16", "BF16", or "F8_E4M3" with scales in 16x16 blocks
+  /// A literal; of matrices: "F32", "F16", "BF16", "F8_E4M3" with scales in 16x16 blocks, or integers of
+  /// compressed-tensors: "INT4" and "INT8" packed, "I8" plain.
+  std::string_view dtype = "BF16";
+  int64_t group = 2;   // of integers: columns to a scale (even sizes all divide by 2); 0: a row
+  bool zeros = false;  // of integers: with zero points
   int32_t mtp_layers = 0;
   int shards = 1;
   uint32_t seed = 1;
@@ -38,6 +41,7 @@ struct TestModel {
 
   TestTensor& Tensor(const std::string& name);
   const TestTensor& Tensor(const std::string& name) const;
+  bool Has(const std::string& name) const;
   void Erase(const std::string& name);
   void Rename(const std::string& from, const std::string& to) { Tensor(from).name = to; }
   nlohmann::ordered_json Index() const;

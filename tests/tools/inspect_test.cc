@@ -6,7 +6,6 @@
 #include <nlohmann/json.hpp>
 
 #include "tests/support/moraine_process.h"
-#include "tests/support/r1_folder.h"
 #include "tests/support/temp_folder.h"
 #include "tests/support/test_model.h"
 
@@ -26,7 +25,8 @@ nlohmann::json InspectJson(std::vector<std::string> arguments) {
 
 TEST(Inspect, PrintsR1sNumbers) {
   const TempFolder folder;
-  WriteR1Folder(folder.path());
+  const ProcessResult synth = RunMoraine({"synth", "deepseek-r1", folder.path(), "--sparse"});
+  ASSERT_EQ(synth.exit_code, 0) << synth.err;
   const nlohmann::json json = InspectJson({folder.path()});
   EXPECT_EQ(json["schema"], 1);
   EXPECT_EQ(json["routed_experts"], 14848);
@@ -37,7 +37,9 @@ TEST(Inspect, PrintsR1sNumbers) {
   EXPECT_EQ(json["routed_bytes_per_token"], int64_t{464} * 44040192);
   EXPECT_EQ(json["kv_bytes_per_token"], 70272);
   EXPECT_NEAR(json["model"]["parameters"].get<double>(), 671.0e9, 0.05e9);
-  EXPECT_EQ(json["model"]["shards"], 163);
+  EXPECT_EQ(json["routed_scale_bytes_per_token"], int64_t{464} * 3 * 16 * 56 * 4);
+  EXPECT_EQ(json["model"]["shards"], 162);
+  EXPECT_EQ(json["model"]["sparse"], true);
   EXPECT_EQ(json["shape"]["layers"], 61);
   EXPECT_EQ(json["router"]["kept_groups"], 4);
   EXPECT_EQ(json["rope"]["yarn"]["original_context"], 4096);
@@ -50,9 +52,10 @@ TEST(Inspect, PrintsR1sNumbers) {
   const ProcessResult text = RunMoraine({"inspect", folder.path()});
   EXPECT_EQ(text.exit_code, 0) << text.err;
   EXPECT_THAT(text.out, AllOf(HasSubstr("671.0 B parameters"), HasSubstr("44.04 M weights, 44.04 MB"),
-                              HasSubstr("14,848 of them"), HasSubstr("runs 464 experts: reads 20.4 GB"),
-                              HasSubstr("70,272 B a token"), HasSubstr("best 4 of 8 groups"),
-                              HasSubstr("YaRN x 40 from 4096")));
+                              HasSubstr("14,848 of them"),
+                              HasSubstr("runs 464 experts: reads 20.4 GB + 4.99 MB of scales"),
+                              HasSubstr("sparse: holes in place of weights"), HasSubstr("70,272 B a token"),
+                              HasSubstr("best 4 of 8 groups"), HasSubstr("YaRN x 40 from 4096")));
 
   const nlohmann::json with_mtp = InspectJson({"--mtp", folder.path()});
   EXPECT_NEAR(with_mtp["classes"]["mtp"]["weights"].get<double>(), 13.5e9, 0.1e9);
@@ -71,6 +74,20 @@ TEST(Inspect, ListsTensorsAndChecksValuesWhenAsked) {
   EXPECT_EQ(json["mtp"]["loaded"], true);
   EXPECT_EQ(json["tensors"].size(), 4 * 9 + 3 + 3 * 29 + 6 + 3);
   EXPECT_EQ(json["shape"]["fp8_block"], nlohmann::json({16, 16}));
+}
+
+TEST(Inspect, ShowsGroupsAndScaleBytesOfIntegers) {
+  const TempFolder folder;
+  MakeTestModel({.dtype = "INT4", .zeros = true}).Write(folder.path());
+  const nlohmann::json json = InspectJson({folder.path(), "--tensors"});
+  EXPECT_EQ(json["shape"]["integer"],
+            nlohmann::json::parse(R"([{"bits": 4, "group": 2, "symmetric": false}])"));
+  EXPECT_EQ(json["classes"]["routed"]["formats"]["int4-g2-zeros"], json["classes"]["routed"]["bytes"]);
+  // Of one expert: see IntegerCheckpoint.NamesFormatsAndSumsTheirBytes.
+  EXPECT_EQ(json["expert_bytes"], 4 * (2 * 18 * 5 + 40 * 3));
+  EXPECT_EQ(json["expert_scale_bytes"], 2 * (18 * 20 * 2 + 3 * 20 * 4) + 40 * 9 * 2 + 5 * 9 * 4);
+  EXPECT_EQ(json["routed_scale_bytes_per_token"], 2 * 2 * json["expert_scale_bytes"].get<int>());
+  EXPECT_EQ(RunMoraine({"inspect", folder.path(), "--check-tensors"}).exit_code, 0);
 }
 
 TEST(Inspect, HelpFitsAScreen) {

@@ -58,11 +58,15 @@ def read_tensors(folder):
 
 
 def dequantized_copy(folder, target):
-    """HF's own FP8 path needs a GPU, so it gets a plain F32 folder: fp8 * scale_inv."""
+    """HF's own FP8 path needs a GPU and rounds integers to the scales' type, so it gets a plain F32 folder."""
     config, tensors = read_config(folder), read_tensors(folder)
+    if config["quantization_config"]["quant_method"] == "compressed-tensors":
+        import compressed    # slow to import, and only these folders need it
+        plain = compressed.dequantize(config, tensors)
+    else:
+        plain = {n: fp8.dequantize(t, tensors[n + "_scale_inv"]) if t.dtype == torch.float8_e4m3fn else t
+                 for n, t in tensors.items() if not n.endswith("_scale_inv")}
     config.pop("quantization_config")
-    plain = {n: fp8.dequantize(t, tensors[n + "_scale_inv"]) if t.dtype == torch.float8_e4m3fn else t
-             for n, t in tensors.items() if not n.endswith("_scale_inv")}
     save_file(plain, f"{target}/model.safetensors", metadata={"format": "pt"})
     with open(f"{target}/config.json", "w") as f:
         json.dump({**config, "torch_dtype": "float32"}, f)

@@ -24,12 +24,18 @@ def shared_source(name, n_layers):
 
 
 def make_tensors(recipe):
-    out, dtype = {}, getattr(torch, recipe.dtype)
+    out, dtype, quantization = {}, getattr(torch, recipe.dtype), None
+    if recipe.config.get("quantization_config", {}).get("quant_method") == "compressed-tensors":
+        import compressed    # slow to import, and only these recipes need it
+        quantization = compressed.read(recipe.config)
     for name, shape in layout.published_shapes(recipe.config).items():
         source = shared_source(name, recipe.config["num_hidden_layers"])
         w = torch.from_numpy(weights.random_tensor(recipe.seed, source, shape, recipe.gains))
         if name.endswith("e_score_correction_bias"):
             out[name] = w
+        elif quantization is not None and (packed := compressed.quantize(
+                quantization, name, w, getattr(torch, recipe.scale_dtype))):
+            out.update(packed)
         elif recipe.fp8 and fp8.is_quantized_name(name):
             out[name], out[name + "_scale_inv"] = fp8.quantize(w)
         else:

@@ -9,6 +9,7 @@ class Recipe:
     dtype: str = "bfloat16"      # storage dtype of the plain tensors
     shards: int = 1
     fp8: bool = False            # projections as e4m3 blocks with weight_scale_inv
+    scale_dtype: str = "bfloat16"  # of compressed-tensors' scales
     hf_save: bool = False        # written by save_pretrained instead of by us
     gains: dict = field(default_factory=dict)
 
@@ -60,6 +61,31 @@ def config(arch, **over):
 
 FP8 = {"activation_scheme": "dynamic", "fmt": "e4m3", "quant_method": "fp8", "weight_block_size": [128, 128]}
 
+# What Kimi-K2-Thinking leaves unquantised: everything but the routed experts.
+_EXPERTS_ONLY = ["lm_head", "re:.*self_attn.*", "re:.*shared_experts.*", r"re:.*mlp\.(gate|up|gate_up|down)_proj.*"]
+
+
+def integers(bits, group=None, symmetric=True, kind="pack-quantized", ignore=("lm_head",), activations=None):
+    """quantization_config as compressed-tensors writes it; group None: a scale for each row."""
+    weights = {"num_bits": bits, "type": "int", "symmetric": symmetric, "group_size": group,
+               "strategy": "group" if group else "channel", "dynamic": False}
+    return {"config_groups": {"group_0": {"format": None, "input_activations": activations, "output_activations": None,
+                                          "targets": ["Linear"], "weights": weights}},
+            "format": kind, "global_compression_ratio": None, "ignore": list(ignore), "kv_cache_scheme": None,
+            "quant_method": "compressed-tensors", "quantization_status": "compressed"}
+
+
+_DYNAMIC_INT8 = {"num_bits": 8, "type": "int", "symmetric": True, "strategy": "token", "group_size": None,
+                 "dynamic": True}
+
+# Every inner size a multiple of 128, so that each group size divides.
+_INT_SHAPE = dict(
+    vocab_size=128, hidden_size=128, intermediate_size=128, moe_intermediate_size=128,
+    num_hidden_layers=3, first_k_dense_replace=1, num_attention_heads=4,
+    q_lora_rank=128, kv_lora_rank=128, qk_nope_head_dim=16, qk_rope_head_dim=8, v_head_dim=32,
+    n_routed_experts=8, n_shared_experts=1, num_experts_per_tok=2, n_group=4, topk_group=2,
+    rope_scaling=yarn(48))
+
 _V3_SHAPE = dict(
     vocab_size=256, hidden_size=80, intermediate_size=112, moe_intermediate_size=18,
     num_hidden_layers=3, first_k_dense_replace=1, num_attention_heads=3,
@@ -96,6 +122,22 @@ RECIPES = {
         n_routed_experts=12, n_shared_experts=2, num_experts_per_tok=4, n_group=1, topk_group=1,
         rope_theta=50000.0, rms_norm_eps=1e-05, routed_scaling_factor=2.446, torch_dtype="float32"),
         seed=105, dtype="float32"),
+    "v3-int4-g32": Recipe(config("V3", **{**_V3_SHAPE, "hidden_size": 96, "moe_intermediate_size": 32},
+                                 quantization_config=integers(4, 32, ignore=_EXPERTS_ONLY)), seed=131, shards=2),
+    "v3-int4-g64": Recipe(config("V3", **{**_INT_SHAPE, "hidden_size": 64, "moe_intermediate_size": 64,
+                                           "q_lora_rank": 64, "kv_lora_rank": 64},
+                                 quantization_config=integers(4, 64)), seed=132, scale_dtype="float16"),
+    "v3-int4-g128": Recipe(config("V3", **_INT_SHAPE, quantization_config=integers(4, 128)),
+                           seed=133, scale_dtype="float32"),
+    "v3-int8": Recipe(config("V3", **{**_V3_SHAPE, "hidden_size": 84, "moe_intermediate_size": 30},
+                             quantization_config=integers(8)), seed=134),
+    # 34 rows: zero points end in the middle of a word.
+    "v3-int4-zeros": Recipe(config("V3", **{**_V3_SHAPE, "hidden_size": 64, "moe_intermediate_size": 34},
+                                   quantization_config=integers(4, 32, False, ignore=[
+                                       *_EXPERTS_ONLY, r"re:.*experts\..*down_proj"])), seed=138),
+    "v3-w8a8": Recipe(config("V3", **{**_V3_SHAPE, "hidden_size": 90, "moe_intermediate_size": 22},
+                             quantization_config=integers(8, kind="int-quantized", activations=_DYNAMIC_INT8)),
+                      seed=136),
     "v3-hf5": Recipe(config("V3", **{**_V3_SHAPE, "hidden_size": 88, "num_attention_heads": 4,
                                      "rope_scaling": yarn(24, factor=16)}), seed=121, hf_save=True),
 }

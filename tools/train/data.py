@@ -80,12 +80,29 @@ def work_add(a, b):
     return lines + [f"Result: {a + b}"], a + b
 
 
+def compare_columns(a, b):
+    """Lines that walk the columns from the top until they differ."""
+    lines = []
+    for name, x, y in reversed(list(aligned(a, b))):
+        lines.append(f"{name}: {x}{'<' if x < y else '>' if x > y else '='}{y}")
+        if x != y:
+            break
+    return lines
+
+
+def work_cmp(a, b, smaller=False):
+    """The result is the larger (or smaller) number."""
+    result = min(a, b) if smaller else max(a, b)
+    return [f"{a} and {b}"] + compare_columns(a, b) + [f"Result: {'equal' if a == b else result}"], result
+
+
 def work_sub(a, b):
+    """Compares first, so that the sign is settled digit by digit; below zero the turned difference is then worked."""
+    lines, borrow = [f"{a}-{b}"] + compare_columns(a, b), 0
+    large, small = max(a, b), min(a, b)
     if a < b:
-        lines, result = work_sub(b, a)
-        return [f"{a}<{b}"] + lines[:-1] + [f"Result: {-result}"], -result
-    lines, borrow = [f"{a}-{b}"], 0
-    for name, x, y in aligned(a, b):
+        lines.append(f"{large}-{small}")
+    for name, x, y in aligned(large, small):
         need = x < y + borrow
         x += 10 * need
         lines.append(f"{name}: {x}-{y}{'-1' if borrow else ''}={x - y - borrow}")
@@ -106,17 +123,6 @@ def work_mul(a, b):
 
 def work_div(a, b):
     return [f"{a}÷{b}", f"{b}×{a // b}={a}", f"Result: {a // b}"], a // b
-
-
-def work_cmp(a, b, smaller=False):
-    """Walks the columns from the top until they differ; the result is the larger (or smaller) number."""
-    lines = [f"{a} and {b}"]
-    for name, x, y in reversed(list(aligned(a, b))):
-        lines.append(f"{name}: {x}{'<' if x < y else '>' if x > y else '='}{y}")
-        if x != y:
-            break
-    result = min(a, b) if smaller else max(a, b)
-    return lines + [f"Result: {'equal' if a == b else result}"], result
 
 
 WORK = {"+": work_add, "-": work_sub, "*": work_mul, "/": work_div}
@@ -185,9 +191,9 @@ def ask(rng, expr):
     return rng.choice(ASK).format(e=expr)
 
 
-def plain_one(rng, op=None):
+def plain_one(rng, op=None, pair=None):
     op = op or pick_op(rng)
-    a, b = operands(rng, op)
+    a, b = pair or operands(rng, op)
     if rng.random() < 0.12 and not (op == "-" and a < b):
         prompt = rng.choice(ASK_OP[op]).format(a=a, b=b)
     else:
@@ -221,6 +227,11 @@ def near(rng):
     if u < 0.04:
         return a, a
     return (a, max(0, min(999, a + rng.choice([-1, 1]) * rng.choice([1, 3, 10, 20, 100])))) if u < 0.3 else (a, b)
+
+
+def close_difference(rng):
+    """A difference whose sign often hangs on the last digits."""
+    return plain_one(rng, "-", near(rng))
 
 
 def plain_compare(rng):
@@ -486,7 +497,7 @@ def follow_up(rng):
 ONE_STEP = [(plain_one, 24), (plain_compare, 6), (story_one, 10), (story_compare, 2)]
 TWO_STEP = [(plain_two, 24), (story_two, 18), (two_compare, 5)]
 # Training only: what is rare above and would be learnt last.
-PRACTICE = [(story_compare, 5), (division, 14), (below_zero, 3)]
+PRACTICE = [(story_compare, 5), (division, 14), (below_zero, 3), (close_difference, 3)]
 OTHER = [(follow_up, 4), (talk, 2), (strange, 2.5), (too_large, 1.5), (too_far, 1.5), (by_zero, 0.25)]
 
 

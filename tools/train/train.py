@@ -21,7 +21,7 @@ def options():
     ap.add_argument("--tokenizer", type=Path, required=True)
     ap.add_argument("--work-dir", type=Path, required=True, help="checkpoints and log")
     ap.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
-    ap.add_argument("--steps", type=int, default=7000)
+    ap.add_argument("--steps", type=int, default=9000)
     ap.add_argument("--decay", type=float, default=0.3, help="last share of the steps, over which the rate falls to 0")
     ap.add_argument("--mtp-from", type=int, default=4000, help="first step with the MTP loss")
     ap.add_argument("--fp8-last", type=int, default=300, help="last steps, run with FP8-rounded weights")

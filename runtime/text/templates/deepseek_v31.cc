@@ -42,14 +42,13 @@ Status WriteToolCall(const RenderInput& input, const Style& style, size_t index,
 Status Render(const RenderInput& input, const Style& style, PartWriter* out) {
   MORAINE_RETURN_IF_ERROR(WriteSystemPrompts(input, out));
   const bool thinking = input.options.thinking;
-  bool is_first = false;
   bool is_tool = false;
   bool is_last_user = false;
   for (size_t i = 0; i < input.messages.size(); ++i) {
     const Message& message = input.messages[i];
     if (message.role == "user") {
       MORAINE_ASSIGN_OR_RETURN(const std::string_view content, RequireContent(input, i));
-      is_tool = is_first = false;
+      is_tool = false;
       is_last_user = true;
       out->Template("<｜User｜>");
       out->User(content);
@@ -59,7 +58,8 @@ Status Render(const RenderInput& input, const Style& style, PartWriter* out) {
         out->Template("<｜Assistant｜>");
         out->Template(style.no_thinking);
       }
-      is_last_user = is_first = is_tool = false;
+      is_last_user = is_tool = false;
+      bool is_first = false;
       for (const ToolCall& call : *message.tool_calls) {
         if (!is_first) {
           if (message.content.has_value()) out->User(*message.content);
