@@ -7,10 +7,11 @@
 namespace moraine {
 namespace {
 
-// Columns of all panels together: entries, and up to 15 of padding an expert, of which there are the fewer
+constexpr int64_t kPadding = 15;  // columns of an expert's last panel that may be empty
+
+// Columns of all panels together: entries, and the padding of each expert, of which there are the fewer
 // the more rows one must have.
 int64_t MostColumns(const PrefillGemm& gemm, const ModelShape& shape, int64_t max_rows, WeightFormat format) {
-  constexpr int64_t kPadding = 15;
   const int64_t entries = max_rows * shape.top_k;
   return entries + kPadding * std::min<int64_t>(shape.experts, entries / gemm.MinRows(format));
 }
@@ -50,12 +51,17 @@ ExpertGemm::ExpertGemm(PrefillGemm* gemm, const ModelShape& shape, int32_t max_r
 double ExpertGemm::Bytes(const PrefillGemm* gemm, const ModelShape& shape, int32_t max_rows,
                          std::span<const WeightFormat> formats) {
   if (gemm == nullptr) return 0;
-  // In doubles, since a hostile shape may pass 2^63: four bytes a value, and panels at most twice their rows.
+  // In doubles, since a hostile shape may pass 2^63.
   const double entries = static_cast<double>(max_rows) * static_cast<double>(shape.top_k);
   const double width = static_cast<double>(shape.hidden) + static_cast<double>(shape.expert_inter);
-  const bool wide = std::any_of(formats.begin(), formats.end(),
-                                [&](WeightFormat format) { return gemm->ValueBytes(format) == 4; });
-  return formats.empty() ? 0 : entries * 2 * width * (wide ? 4 : 2);
+  double bytes = 0;
+  for (const WeightFormat format : formats) {
+    const double most =
+        std::min(static_cast<double>(shape.experts), entries / static_cast<double>(gemm->MinRows(format)));
+    bytes =
+        std::max(bytes, (entries + kPadding * most) * width * static_cast<double>(gemm->ValueBytes(format)));
+  }
+  return bytes;
 }
 
 void ExpertGemm::Start(const ExpertBatch& batch, std::span<const int64_t> first_entries,

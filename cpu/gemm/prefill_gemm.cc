@@ -55,15 +55,18 @@ Result<PrefillGemm::Engine> PrefillGemm::MakeEngine(const Options& options, Gemm
   Engine engine;
   MORAINE_ASSIGN_OR_RETURN(engine.gemm, TileGemm::Create(options.isa, options.workers, type));
   engine.kernels = &SelectTileKernels(type);
+  // Where the fewest rows of oneDNN, padded to 16, took as long as the kernels of kernel_table.h did for this
+  // many: bench_experts --tokens 4,6,8,16 --prefill 8,16 at R1's geometry, on Sapphire Rapids (2 cores) as it
+  // is and with
+  // --isa avx2. AVX-512 without AMX goes by the AVX2 figures.
+  engine.min_rows = type == GemmType::kBf16 ? 6 : 10;
+  engine.min_rows_integer = type == GemmType::kBf16 ? 12 : 20;
   if (!engine.gemm->any_shape()) {
     engine.tile_rows = {64};
-    engine.min_rows = 16;
   } else if (type == GemmType::kF32) {
     engine.tile_rows = {64, 32};
-    engine.min_rows = 16;
   } else {
     engine.tile_rows = {128, 64, 32};
-    engine.min_rows = 8;
   }
   return engine;
 }
@@ -100,9 +103,13 @@ void PrefillGemm::Prepare(WeightFormat format, int64_t columns) {
   engine.columns.push_back(columns);
 }
 
+int64_t PrefillGemm::MinRows(WeightFormat format) const {
+  return IsInteger(format) ? For(format).min_rows_integer : For(format).min_rows;
+}
+
 bool PrefillGemm::Takes(const MatView& w, int64_t n) const {
   const Engine& engine = For(w.format);
-  return n >= engine.min_rows &&
+  return n >= MinRows(w.format) &&
          std::find(engine.columns.begin(), engine.columns.end(), w.columns) != engine.columns.end();
 }
 

@@ -87,7 +87,7 @@ class PrefillGemm {
   /// Bytes of a packed value.
   int64_t ValueBytes(WeightFormat format) const { return Bytes(For(format).gemm->type()); }
   /// The smallest n that Takes says yes to.
-  int64_t MinRows(WeightFormat format) const { return For(format).min_rows; }
+  int64_t MinRows(WeightFormat format) const;
 
   /// Counts work done elsewhere, for the report.
   void CountOther(double flops) { other_flops_ += flops; }
@@ -102,8 +102,9 @@ class PrefillGemm {
     std::unique_ptr<TileGemm> gemm;
     const TileKernels* kernels = nullptr;
     std::vector<int64_t> tile_rows;  // largest first
-    int64_t min_rows = 0;
-    std::vector<int64_t> columns;  // prepared
+    int64_t min_rows = 0;            // the switch-over
+    int64_t min_rows_integer = 0;    // of formats whose kernels multiply int8
+    std::vector<int64_t> columns;    // prepared
   };
   // One worker's cache-sized memory.
   struct Scratch {
