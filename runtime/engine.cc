@@ -220,6 +220,8 @@ std::string Engine::Describe() const {
                      Name(state_->options.kv_type), state_->context);
 }
 
+GemmReport Engine::PrefillReport() const { return state_->cpu->PrefillReport(); }
+
 Sequence Engine::NewSequence() { return Sequence(&state_->allocator, state_->options.page_tokens); }
 
 // Checks the inputs, embeds them and walks them through the layers; lengths move when all of it has

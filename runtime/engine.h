@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "cpu/gemm/gemm_report.h"
 #include "runtime/core/ids.h"
 #include "runtime/core/kv_format.h"
 #include "runtime/core/model_shape.h"
@@ -91,6 +92,9 @@ class Engine {
   const EngineStats& stats() const;
   /// "2 threads, fp8-e4m3-block: avx2, ...": for the start-up line.
   std::string Describe() const;
+
+  /// What oneDNN multiplied so far, and with which of its implementations.
+  GemmReport PrefillReport() const;
 
   Sequence NewSequence();
 

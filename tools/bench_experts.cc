@@ -7,7 +7,6 @@
 // R1's geometry (H 7168, I 2048, 8 experts a layer), with so many distinct experts that no cache holds them.
 // bound: the same memory read by the same workers, measured in turn with the experts; each figure is the
 // median of the rounds, and the share is the median of the rounds' own shares.
-#include <emmintrin.h>
 #include <fmt/core.h>
 
 #include <CLI/CLI.hpp>
@@ -23,6 +22,7 @@
 #include "cpu/topology.h"
 #include "cpu/worker_pool.h"
 #include "tools/bench/prefill_bench.h"
+#include "tools/bench/read_bandwidth.h"
 #include "tools/commands.h"
 
 namespace moraine::tools {
@@ -172,47 +172,6 @@ class Bank {
   NodeMemory memory_;
   std::vector<ExpertSlice> experts_;
 };
-
-double Seconds() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
-double Median(std::vector<double> values) {
-  std::nth_element(values.begin(), values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2),
-                   values.end());
-  return values[values.size() / 2];
-}
-
-// Bytes a second of reading `memory` with every worker, for about `seconds`: pieces of 256 KiB, four streams
-// of sums.
-double ReadBandwidth(WorkerPool& pool, std::span<const std::byte> memory, double seconds) {
-  constexpr int64_t kPiece = int64_t{256} << 10;
-  constexpr int64_t kPieces = 256;
-  const int64_t pieces = static_cast<int64_t>(memory.size()) / kPiece;
-  std::vector<uint64_t> sinks(static_cast<size_t>(pool.threads()) * 8);
-  int64_t next = 0;
-  int64_t done = 0;
-  const double start = Seconds();
-  double now = start;
-  while (now - start < seconds) {
-    pool.ParallelFor(kPieces, [&](int64_t task, int worker) {
-      const auto* at = reinterpret_cast<const __m128i*>(memory.data() + (next + task) % pieces * kPiece);
-      __m128i sums[4] = {};
-      for (int64_t i = 0; i < kPiece / 16; i += 4) {
-        __builtin_prefetch(at + i + 256);
-        for (int64_t k = 0; k < 4; ++k) sums[k] = _mm_xor_si128(sums[k], _mm_loadu_si128(at + i + k));
-      }
-      for (const __m128i& sum : sums)
-        sinks[static_cast<size_t>(worker) * 8] ^= static_cast<uint64_t>(_mm_cvtsi128_si64(sum));
-    });
-    next = (next + kPieces) % pieces;
-    done += kPieces * kPiece;
-    now = Seconds();
-  }
-  // The sums must be used, or the loop may be left out.
-  if (std::accumulate(sinks.begin(), sinks.end(), uint64_t{0}) == 42) fmt::print(stderr, " ");
-  return static_cast<double>(done) / (now - start);
-}
 
 struct Row {
   std::string format;

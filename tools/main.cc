@@ -29,6 +29,7 @@ int main(int argc, char** argv) {
   moraine::tools::AddPack(app, &exit_code);
   moraine::tools::AddSynth(app, &exit_code);
   moraine::tools::AddTokenize(app, &exit_code);
+  moraine::tools::AddBench(app, &exit_code);
   moraine::tools::AddEval(app, &exit_code);
   try {
     app.parse(argc, argv);

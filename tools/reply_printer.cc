@@ -7,6 +7,8 @@
 #include <cstdlib>
 #include <nlohmann/json.hpp>
 
+#include "tools/kernel_report.h"
+
 namespace moraine::tools {
 namespace {
 
@@ -82,7 +84,7 @@ std::string Figures(const Reply& reply, uint64_t seed) {
       Bytes(PerToken(g.decode_nvme_bytes, decoded)), seed, Name(g.reason));
 }
 
-std::string ReplyJson(const Reply& reply, uint64_t seed) {
+std::string ReplyJson(const Reply& reply, uint64_t seed, const GemmReport& gemm) {
   const Generated& g = reply.generated;
   const int64_t decoded = DecodedTokens(g);
   nlohmann::ordered_json json;
@@ -102,6 +104,7 @@ std::string ReplyJson(const Reply& reply, uint64_t seed) {
   json["seed"] = seed;
   json["predicted"] = nlohmann::ordered_json::object();
   json["measured"] = {{"prefill_s", g.prefill_seconds}, {"decode_s", g.decode_seconds}};
+  json["gemm"] = GemmJson(gemm);
   return json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 

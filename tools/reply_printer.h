@@ -3,6 +3,7 @@
 
 #include <string>
 
+#include "cpu/gemm/gemm_report.h"
 #include "runtime/text/think_splitter.h"
 #include "tools/chat_session.h"
 
@@ -31,7 +32,7 @@ std::string Figures(const Reply& reply, uint64_t seed);
 
 /// The object of `run --json`, one line: schema, text, reasoning, ids, finish_reason, prompt_tokens,
 /// completion_tokens, prefill_tok_s, decode_tok_s, bytes_per_token {vram, ram, nvme}, hit_rate, seed,
-/// predicted {}, measured {}.
-std::string ReplyJson(const Reply& reply, uint64_t seed);
+/// predicted {}, measured {}, gemm (kernel_report.h).
+std::string ReplyJson(const Reply& reply, uint64_t seed, const GemmReport& gemm);
 
 }  // namespace moraine::tools

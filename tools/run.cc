@@ -152,7 +152,7 @@ class Runner {
     if (!flags_.json) printer.Finish();
     if (!reply.has_value()) return reply;
     if (flags_.json) {
-      fmt::print("{}\n", ReplyJson(*reply, seed_));
+      fmt::print("{}\n", ReplyJson(*reply, seed_, engine_->PrefillReport()));
     } else {
       if (text_.tokenizer == nullptr) fmt::print("{}\n", fmt::join(reply->generated.tokens, ","));
       fmt::print(stderr, "{}\n", Figures(*reply, seed_));
