@@ -18,7 +18,7 @@ void GatedMlp::Run(WorkerPool& pool, const KernelSet& kernels, const MlpWeights&
   if (kernels.gemm != nullptr && kernels.gemm->Takes(w, n)) return kernels.gemm->GatedMlp(pool, w, x, n, y);
   float* const* gate = gate_rows_.Fill(gate_.data(), inner_, n);
   float* const* up = up_rows_.Fill(up_.data(), inner_, n);
-  const int64_t rows = TaskRows(w.gate);
+  const int64_t rows = TaskRows(w.gate, pool.threads());
   pool.ParallelFor((w.gate.rows + rows - 1) / rows, [&](int64_t task, int) {
     const int64_t begin = task * rows;
     const int64_t end = std::min(begin + rows, w.gate.rows);

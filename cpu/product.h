@@ -26,9 +26,9 @@ class RowPointers {
   std::vector<float*> pointers_;
 };
 
-/// Rows of a weight matrix that make one task: enough bytes to be worth a task, few enough to share out
-/// evenly.
-int64_t TaskRows(const MatView& w);
+/// Rows of a weight matrix that make one task for `workers`: enough bytes to be worth a task, few enough to
+/// share out evenly.
+int64_t TaskRows(const MatView& w, int workers);
 
 /// y[t] = W x[t] for t in [0, n), all of W's rows; blocking, allocates nothing.
 void Multiply(WorkerPool& pool, const KernelSet& kernels, const MatView& w, const float* const* x, int64_t n,

@@ -53,6 +53,17 @@ Result<nlohmann::ordered_json> KernelsJson(const std::string& isa) {
                             {"isa", Name(row.isa)},
                             {"state", state}});
   }
+  // Products are made for the shapes of a model: here R1's experts in every format.
+  ModelShape shape;
+  shape.hidden = 7168;
+  shape.expert_inter = 2048;
+  shape.experts = 256;
+  shape.top_k = 8;
+  std::vector<WeightFormat> formats;
+  for (int format = 0; format < kWeightFormats; ++format)
+    formats.push_back(static_cast<WeightFormat>(format));
+  constexpr int32_t kRows = 64;
+  const std::unique_ptr<Experts> experts = cpu->MakeExperts(shape, kRows, formats);
   json["onednn"] = GemmJson(cpu->PrefillReport());
   return json;
 }
