@@ -14,7 +14,6 @@ __m128i Load16(const void* at) { return _mm_loadu_si128(static_cast<const __m128
 struct Q8 {
   using Reg = __m256;
   static constexpr int64_t kLanes = 8;
-  static constexpr int kTokens = 4;
   static Reg Zero() { return _mm256_setzero_ps(); }
   static Reg Load(const float* at) { return _mm256_loadu_ps(at); }
   static Reg Fma(Reg a, Reg b, Reg c) { return _mm256_fmadd_ps(a, b, c); }
