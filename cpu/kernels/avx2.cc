@@ -80,11 +80,19 @@ struct Bf16 : Format<Bf16, 16> {
 struct Fp8 : Format<Fp8, 8> {
   static constexpr bool kScaled = true;
   static constexpr float kUnit = 256.f;
+  static void Decode(const std::byte* row, int64_t column, int, Vec::Reg (&out)[2]) {
+    const __m256i half = AsF16(Load16Bytes(At(row, column)));
+    out[0] = _mm256_cvtph_ps(_mm256_castsi256_si128(half));
+    out[1] = _mm256_cvtph_ps(_mm256_extracti128_si256(half, 1));
+  }
   static __m256 Decode1(const std::byte* row, int64_t column, int) {
-    const __m128i half = _mm_and_si128(_mm_slli_epi16(_mm_cvtepi8_epi16(Load8Bytes(At(row, column))), 7),
-                                       _mm_set1_epi16(-0x4080));
-    const __m128i carry = _mm_add_epi16(half, _mm_set1_epi16(0x0080));
-    return _mm256_cvtph_ps(_mm_or_si128(half, _mm_and_si128(carry, _mm_set1_epi16(0x4000))));
+    return _mm256_cvtph_ps(_mm256_castsi256_si128(AsF16(Load8Bytes(At(row, column)))));
+  }
+  static __m256i AsF16(__m128i codes) {
+    const __m256i half =
+        _mm256_and_si256(_mm256_slli_epi16(_mm256_cvtepi8_epi16(codes), 7), _mm256_set1_epi16(-0x4080));
+    const __m256i carry = _mm256_add_epi16(half, _mm256_set1_epi16(0x0080));
+    return _mm256_or_si256(half, _mm256_and_si256(carry, _mm256_set1_epi16(0x4000)));
   }
 };
 

@@ -54,15 +54,23 @@ struct Bf16 : Format<Bf16, 16> {
 struct Fp8 : Format<Fp8, 8> {
   static constexpr bool kScaled = true;
   static constexpr float kUnit = 256.f;
+  static void Decode(const std::byte* row, int64_t column, int, Vec::Reg (&out)[2]) {
+    const __m512i half = AsF16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(At(row, column))));
+    out[0] = _mm512_cvtph_ps(_mm512_castsi512_si256(half));
+    out[1] = _mm512_cvtph_ps(_mm512_extracti64x4_epi64(half, 1));
+  }
   static __m512 Decode1(const std::byte* row, int64_t column, int) {
     const __m128i codes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(At(row, column)));
+    return _mm512_cvtph_ps(_mm512_castsi512_si256(AsF16(_mm256_castsi128_si256(codes))));
+  }
+  static __m512i AsF16(__m256i codes) {
     // Sign-extended and shifted: sign in bits 15 and 14, exponent and mantissa in 13..7.
-    const __m256i half =
-        _mm256_and_si256(_mm256_slli_epi16(_mm256_cvtepi8_epi16(codes), 7), _mm256_set1_epi16(-0x4080));
+    const __m512i half =
+        _mm512_and_si512(_mm512_slli_epi16(_mm512_cvtepi8_epi16(codes), 7), _mm512_set1_epi16(-0x4080));
     // Only the NaN code carries into bit 14, which makes it f16's NaN.
-    const __m256i carry = _mm256_add_epi16(half, _mm256_set1_epi16(0x0080));
+    const __m512i carry = _mm512_add_epi16(half, _mm512_set1_epi16(0x0080));
     constexpr int kAOrBAndC = 0xF8;
-    return _mm512_cvtph_ps(_mm256_ternarylogic_epi32(half, carry, _mm256_set1_epi16(0x4000), kAOrBAndC));
+    return _mm512_ternarylogic_epi32(half, carry, _mm512_set1_epi16(0x4000), kAOrBAndC);
   }
 };
 
