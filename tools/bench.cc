@@ -7,6 +7,7 @@
 #include <random>
 
 #include "cpu/topology.h"
+#include "runtime/available_memory.h"
 #include "tools/bench/read_bandwidth.h"
 #include "tools/commands.h"
 #include "tools/engine_flags.h"
@@ -43,9 +44,9 @@ class Bench {
                   fmt::format("--tokens is {} and --prompt-tokens {}; expected at least {} and 1",
                               flags_.tokens, flags_.prompt_tokens, kParts));
     }
-    MORAINE_RETURN_IF_ERROR(OpenYardstick());
     MORAINE_ASSIGN_OR_RETURN(EngineOptions options, MakeEngineOptions(flags_.engine));
     MORAINE_ASSIGN_OR_RETURN(engine_, Engine::Open(flags_.engine.model, options));
+    MORAINE_RETURN_IF_ERROR(OpenYardstick());
     MORAINE_ASSIGN_OR_RETURN(const std::vector<int32_t> prompt, Prompt());
     if (static_cast<int64_t>(prompt.size()) + flags_.tokens > engine_->context()) {
       return Fail(ErrorKind::kUsage,
@@ -70,9 +71,16 @@ class Bench {
 
  private:
   Status OpenYardstick() {
+    MORAINE_ASSIGN_OR_RETURN(const int64_t available, AvailableMemory());
+    if (available < kYardstickBytes) {
+      return Fail(
+          ErrorKind::kDoesNotFit,
+          fmt::format("beside the model, {} bytes are needed to measure memory with; {} are available",
+                      kYardstickBytes, available));
+    }
     MORAINE_ASSIGN_OR_RETURN(topology_, Topology::Read());
     const int threads = flags_.engine.threads == 0 ? topology_->cores() : flags_.engine.threads;
-    // Unbound: this thread is the engine's too, and must not be bound twice.
+    // Unbound: this thread is the engine's too.
     pool_ = std::make_unique<WorkerPool>(threads);
     MORAINE_ASSIGN_OR_RETURN(memory_, topology_->Allocate(kYardstickBytes, NodeId{0}));
     std::fill_n(memory_.data(), memory_.bytes(), std::byte{1});
