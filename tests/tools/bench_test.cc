@@ -1,0 +1,74 @@
+// moraine bench and inspect --kernels: what they print adds up, and nothing runs on oneDNN's reference code.
+#include <fmt/core.h>
+#include <fmt/ranges.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "tests/support/moraine_process.h"
+
+namespace moraine::test {
+namespace {
+
+const std::string kTiny = std::string(MORAINE_SOURCE_DIR) + "/models/tiny-r1";
+
+nlohmann::json Json(const std::vector<std::string>& arguments) {
+  const ProcessResult result = RunMoraine(arguments);
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  return nlohmann::json::parse(result.out, nullptr, false);
+}
+
+TEST(Bench, PrintsBoundMeasuredAndTheirRatio) {
+  const auto json = Json({"bench", kTiny, "--prompt-tokens", "20", "--tokens", "8", "--json"});
+  EXPECT_EQ(json["prompt_tokens"], 20);
+  EXPECT_EQ(json["completion_tokens"], 8);
+  EXPECT_EQ(json["ids"].size(), 8u);
+  const double bound = json["predicted"]["decode_tok_s"];
+  const double share = json["measured"]["share_of_bound"];
+  EXPECT_TRUE(bound > 0 && share > 0 && std::isfinite(bound));
+  const double read = json["measured"]["read_gb_s"];
+  const double bytes = json["bytes_per_token"]["ram"];
+  // The median bound against the bound of the median read: the same up to the spread of four parts.
+  EXPECT_TRUE(bound >= 0.2 * read * 1e9 / bytes && bound <= 5 * read * 1e9 / bytes) << bound;
+}
+
+TEST(Bench, WhatCannotBeIsRefused) {
+  EXPECT_EQ(RunMoraine({"bench", kTiny, "--tokens", "1"}).exit_code, 2);
+  EXPECT_EQ(RunMoraine({"bench", kTiny, "--ctx", "16", "--prompt-tokens", "16"}).exit_code, 2);
+  EXPECT_EQ(RunMoraine({"bench", "/nowhere"}).exit_code, 3);
+  EXPECT_EQ(RunMoraine({"inspect"}).exit_code, 2);
+}
+
+TEST(InspectKernels, ListsEveryRowWithItsReasonAndOneDnnsChoices) {
+  for (const char* isa : {"auto", "avx2", "scalar"}) {
+    const ProcessResult result = RunMoraine({"inspect", "--kernels", "--isa", isa, "--json"});
+    if (result.exit_code == 4) continue;  // this CPU lacks it
+    ASSERT_EQ(result.exit_code, 0) << result.err;
+    const auto json = nlohmann::json::parse(result.out);
+    int used = 0;
+    for (const auto& row : json["rows"]) {
+      EXPECT_FALSE(row["state"].get<std::string>().empty());
+      used += row["state"] == "used" ? 1 : 0;
+    }
+    EXPECT_EQ(used, 6 + 6 + 2) << "one dot and one transposed a format, one q8-dot an integer format: "
+                               << isa;
+    EXPECT_TRUE(!json["onednn"]["products"].empty() || !json["onednn"]["refused"].empty());
+    for (const auto& product : json["onednn"]["products"])
+      EXPECT_NE(product["implementation"].get<std::string>().rfind("ref", 0), 0u) << product;
+  }
+}
+
+TEST(RunJson, PrefillOfManyRowsGoesThroughOneDnn) {
+  std::vector<int> ids(512);
+  for (int i = 0; i < 512; ++i) ids[static_cast<size_t>(i)] = 20 + i % 600;
+  const auto json = Json({"run", kTiny, "--prompt-ids", fmt::format("{}", fmt::join(ids, ",")), "--greedy",
+                          "--max-tokens", "1", "--json"});
+  if (json["gemm"]["products"].empty())
+    GTEST_SKIP() << "oneDNN is not used here: " << json["gemm"]["refused"];
+  // 64 rows an expert on average.
+  EXPECT_GE(json["gemm"]["share"].get<double>(), 0.9);
+}
+
+}  // namespace
+}  // namespace moraine::test
