@@ -1,5 +1,7 @@
 #include "cpu/cpu_quota.h"
 
+#include <fmt/core.h>
+
 #include <algorithm>
 #include <fstream>
 #include <sstream>
@@ -61,7 +63,7 @@ std::optional<double> CpuQuota(const std::string& root) {
     for (std::string name; std::getline(names, name, ',');) cpu = cpu || name == "cpu";
     if (!cpu) continue;
     for (const std::string& folder : {controllers, std::string("cpu")})
-      WalkUp(mount + "/" + folder, path, [&](const std::string& at) { ReadCfs(at, least); });
+      WalkUp(fmt::format("{}/{}", mount, folder), path, [&](const std::string& at) { ReadCfs(at, least); });
   }
   return least;
 }

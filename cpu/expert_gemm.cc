@@ -114,14 +114,17 @@ void ExpertGemm::Start(const ExpertBatch& batch, std::span<const int64_t> first_
 }
 
 int64_t ExpertGemm::GateUpTasks(const ExpertBatch& batch, NodeId node) const {
-  if (taken_.empty()) return 0;
+  return taken_.empty() ? 0 : static_cast<int64_t>(taken_.size()) * GateUpTiles(batch, node);
+}
+
+int64_t ExpertGemm::GateUpTiles(const ExpertBatch& batch, NodeId node) const {
   const int64_t rows = batch.work.front().slices[static_cast<size_t>(node.value)].weights.gate.rows;
-  return static_cast<int64_t>(taken_.size()) * ((rows + gate_up_rows_ - 1) / gate_up_rows_);
+  return (rows + gate_up_rows_ - 1) / gate_up_rows_;
 }
 
 // Tiles of one expert follow one another, so that its panels are shared in the last cache.
 void ExpertGemm::GateUpTask(const ExpertBatch& batch, NodeId node, int64_t task, int worker) {
-  const int64_t tiles = GateUpTasks(batch, node) / static_cast<int64_t>(taken_.size());
+  const int64_t tiles = GateUpTiles(batch, node);
   const Taken& taken = taken_[static_cast<size_t>(task / tiles)];
   const ExpertWork& work = batch.work[taken.item];
   const ExpertSlice& slice = work.slices[static_cast<size_t>(node.value)];

@@ -57,6 +57,9 @@ class ExpertGemm {
     int64_t panel;
   };
 
+  /// Tasks of the first wave that one expert makes.
+  int64_t GateUpTiles(const ExpertBatch& batch, NodeId node) const;
+
   PrefillGemm* gemm_;
   const ModelShape& shape_;
   std::vector<int64_t> at_;  // [item] index in taken_, or -1

@@ -13,8 +13,8 @@
 namespace moraine {
 
 /// The part of an expert that one NUMA node holds: rows [inner_begin, + gate.rows) of gate and up, rows
-/// [hidden_begin, + down.rows) of down. Slices of an expert follow one another without gap or overlap, cut alike
-/// for all experts, at multiples of 128 rows; on one node the slice is the expert.
+/// [hidden_begin, + down.rows) of down. Slices of an expert follow one another without gap or overlap, cut
+/// alike for all experts, at multiples of 128 rows; on one node the slice is the expert.
 struct ExpertSlice {
   int64_t inner_begin = 0;
   int64_t hidden_begin = 0;
@@ -24,7 +24,7 @@ struct ExpertSlice {
 /// One expert of the layer, with all rows that chose it.
 struct ExpertWork {
   ExpertId expert;
-  std::span<const ExpertSlice> slices;  // one a node, ascending; borrowed until the sum's ticket was waited for
+  std::span<const ExpertSlice> slices;  // one a node, ascending; borrowed until the sum's ticket is done
   std::span<const int32_t> rows;        // ascending row numbers of the step, at least one
   std::span<const float> gains;         // router weight of each of those rows
   Ticket ready;                         // the weights may be read once this is done (a fetch under way)
