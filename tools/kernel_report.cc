@@ -60,6 +60,7 @@ Result<nlohmann::ordered_json> KernelsJson(const std::string& isa) {
   shape.experts = 256;
   shape.top_k = 8;
   std::vector<WeightFormat> formats;
+  formats.reserve(kWeightFormats);
   for (int format = 0; format < kWeightFormats; ++format)
     formats.push_back(static_cast<WeightFormat>(format));
   constexpr int32_t kRows = 64;
