@@ -3,10 +3,13 @@
 #include <algorithm>
 #include <numeric>
 
+#include "runtime/core/check.h"
+
 namespace moraine {
 
 std::vector<int64_t> SplitRows(int64_t rows, std::span<const int> workers) {
   const int64_t all = std::accumulate(workers.begin(), workers.end(), int64_t{0});
+  MORAINE_CHECK(all > 0);
   const int64_t units = (rows + kNodeSliceRows - 1) / kNodeSliceRows;
   std::vector<int64_t> boundaries = {0};
   int64_t before = 0;
