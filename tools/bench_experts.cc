@@ -343,6 +343,8 @@ Status RunPrefill(const Options& options, const FormatChoice& choice, const Bank
 }
 
 Result<int> RunBench(const Options& options) {
+  for (const std::string& name : options.formats) MORAINE_RETURN_IF_ERROR(ParseFormat(name));
+  for (const std::string& isa : options.isas) MORAINE_RETURN_IF_ERROR(SelectKernels(isa));
   MORAINE_ASSIGN_OR_RETURN(const std::unique_ptr<Topology> topology, Topology::Read());
   const int threads = options.threads == 0 ? topology->cores() : options.threads;
   // One queue for all: the bank is one block, and what is compared is one machine's memory.
@@ -421,6 +423,7 @@ int main(int argc, char** argv) {
       ->check(CLI::Range(0.01, 600.0))
       ->capture_default_str();
   app.add_flag("--json", options.json, "One JSON object on stdout");
+  app.footer("\nExit codes: 0 ok, 2 usage, 4 hardware lacks the isa asked for, 5 internal.");
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -32,22 +32,7 @@ struct Vec {
   }
 };
 
-template <typename Self, int kBitsEach>
-struct Format {
-  static constexpr int kVectors = 2;
-  static void Decode(const std::byte* row, int64_t column, int zero, Vec::Reg (&out)[2]) {
-    out[0] = Self::Decode1(row, column, zero);
-    out[1] = Self::Decode1(row, column + Vec::kLanes, zero);
-  }
-  static constexpr int64_t kBits = kBitsEach;
-  static constexpr bool kScaled = false;
-  static constexpr float kUnit = 1.f;
-  static constexpr int kMiddle = 0;
-  static const std::byte* At(const std::byte* row, int64_t column) { return row + column * kBits / 8; }
-  static void Copy(const std::byte* row, int64_t column, int64_t count, std::byte* buffer) {
-    std::memcpy(buffer, At(row, column), static_cast<size_t>((count * kBits + 7) / 8));
-  }
-};
+#include "cpu/kernels/float_format.inc"
 
 __m128i Load8Bytes(const std::byte* at) { return _mm_loadl_epi64(reinterpret_cast<const __m128i*>(at)); }
 __m128i Load16Bytes(const std::byte* at) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(at)); }
