@@ -3,13 +3,13 @@
 #include <fmt/core.h>
 
 #include <algorithm>
-#include <cstring>
 #include <utility>
 
 #include "runtime/core/check.h"
 #include "runtime/core/mat_view.h"
 #include "storage/checkpoint_builder.h"
 #include "storage/hf_names.h"
+#include "storage/stored_rows.h"
 
 namespace moraine {
 namespace {
@@ -25,11 +25,6 @@ void Decode(StoredDtype dtype, std::span<const std::byte> bytes, std::span<float
              .columns = columns,
              .row_bytes = RowBytes(*format, columns)},
             0, out);
-}
-
-// Signed bytes as the unsigned ones of WeightFormat: 128 more.
-void AddHalfRange(std::span<std::byte> bytes) {
-  for (std::byte& byte : bytes) byte ^= std::byte{0x80};
 }
 
 ScaleType ScaleTypeOf(StoredDtype dtype) {
@@ -82,32 +77,15 @@ Status Checkpoint::ReadF32(const StoredRange& range, std::span<float> out) const
 
 Status Checkpoint::ReadRows(const StoredTensor& tensor, std::span<std::byte> out) const {
   MORAINE_RETURN_IF_ERROR(ReadBytes(tensor.range, out));
-  if (tensor.range.dtype == StoredDtype::kI8) AddHalfRange(out);
+  FinishRows(tensor, out);
   return {};
 }
 
 Status Checkpoint::ReadZeros(const StoredTensor& tensor, std::span<uint8_t> out) const {
-  MORAINE_CHECK(tensor.zeros &&
-                static_cast<int64_t>(out.size()) == tensor.scales->rows * tensor.scales->columns);
-  if (tensor.zeros->dtype == StoredDtype::kI8) {
-    MORAINE_RETURN_IF_ERROR(ReadBytes(*tensor.zeros, std::as_writable_bytes(out)));
-    AddHalfRange(std::as_writable_bytes(out));
-    return {};
-  }
-  std::vector<std::byte> words(static_cast<size_t>(tensor.zeros->bytes));
-  MORAINE_RETURN_IF_ERROR(ReadBytes(*tensor.zeros, words));
-  // Word w of a column holds rows w n to w n + n - 1, the first in the lowest bits.
-  const int bits = Describe(tensor.format).bits;
-  const int64_t per_word = 32 / bits;
-  const int64_t columns = tensor.scales->columns;
-  for (int64_t row = 0; row < tensor.scales->rows; ++row) {
-    for (int64_t column = 0; column < columns; ++column) {
-      uint32_t word = 0;
-      std::memcpy(&word, words.data() + 4 * (row / per_word * columns + column), sizeof word);
-      out[static_cast<size_t>(row * columns + column)] =
-          static_cast<uint8_t>(word >> (row % per_word * bits) & ((1u << bits) - 1));
-    }
-  }
+  MORAINE_CHECK(tensor.zeros);
+  std::vector<std::byte> stored(static_cast<size_t>(tensor.zeros->bytes));
+  MORAINE_RETURN_IF_ERROR(ReadBytes(*tensor.zeros, stored));
+  UnpackZeros(tensor, stored, out);
   return {};
 }
 
@@ -118,7 +96,7 @@ Status Checkpoint::ReadF32(const StoredTensor& tensor, std::span<float> out) con
   MORAINE_RETURN_IF_ERROR(ReadBytes(tensor.scales->range, scales));
   std::vector<uint8_t> zeros;
   if (tensor.zeros) {
-    zeros.resize(static_cast<size_t>(tensor.scales->rows * tensor.scales->columns));
+    zeros.resize(static_cast<size_t>(ScaleCount(tensor)));
     MORAINE_RETURN_IF_ERROR(ReadZeros(tensor, zeros));
   }
   std::vector<std::byte> bytes(static_cast<size_t>(tensor.range.bytes));
