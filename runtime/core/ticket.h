@@ -28,6 +28,8 @@ class Ticket {
 
   Status Wait() const { return source_ == nullptr ? Status() : source_->Wait(number_); }
   bool Done() const { return source_ == nullptr || source_->Done(number_); }
+  /// The source's name for the work.
+  uint64_t number() const { return number_; }
 
  private:
   TicketSource* source_ = nullptr;
