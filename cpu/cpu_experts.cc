@@ -78,14 +78,38 @@ double CpuExperts::Bytes(const ModelShape& shape, int32_t max_rows, std::span<co
   return bytes;
 }
 
+// In parts: each is what has come of the weights, in order, so that what is there is computed while the rest
+// is read.
 Result<ExpertSum> CpuExperts::Run(const ExpertBatch& batch) {
-  MORAINE_RETURN_IF_ERROR(Index(batch));
+  MORAINE_CHECK(batch.rows <= max_rows_);
   const ExpertSum sum{.done = {}, .values = sums_.data(), .on_device = false};
   if (batch.work.empty()) {
-    std::fill_n(sums_.begin(), batch.rows * shape_.hidden, 0.f);
+    if (!batch.resume) std::fill_n(sums_.begin(), batch.rows * shape_.hidden, 0.f);
     return sum;
   }
-  QuantiseInputs(batch);
+  if (!batch.resume) QuantiseInputs(batch);
+  ExpertBatch part = batch;
+  for (size_t done = 0; done < batch.work.size(); done += part.work.size()) {
+    MORAINE_ASSIGN_OR_RETURN(const size_t ready, WaitForSome(batch.work.subspan(done)));
+    part.work = batch.work.subspan(done, ready);
+    RunPart(part);
+    part.resume = true;
+  }
+  return sum;
+}
+
+// Waits for the first, and takes those behind it that have come as well.
+Result<size_t> CpuExperts::WaitForSome(std::span<const ExpertWork> work) {
+  size_t ready = 0;
+  do {
+    MORAINE_RETURN_IF_ERROR(work[ready].ready.Wait());
+    ++ready;
+  } while (ready < work.size() && work[ready].ready.Done());
+  return ready;
+}
+
+void CpuExperts::RunPart(const ExpertBatch& batch) {
+  Index(batch);
   const std::span<const ExpertSlice> cut = batch.work.front().slices;
   const auto slice = [&](NodeId node) -> const ExpertSlice& { return cut[static_cast<size_t>(node.value)]; };
   // Whole blocks, so that a task can quantise what it made.
@@ -106,16 +130,13 @@ Result<ExpertSum> CpuExperts::Run(const ExpertBatch& batch) {
                     const int64_t end = std::min((task + 1) * down_rows, slice(node).weights.down.rows);
                     DownTask(batch, node, task * down_rows, end, worker);
                   });
-  return sum;
 }
 
-// Waits for the weights, and gives each (row, expert) pair its entry.
-Status CpuExperts::Index(const ExpertBatch& batch) {
-  MORAINE_CHECK(batch.rows <= max_rows_);
+// Gives each (row, expert) pair its entry.
+void CpuExperts::Index(const ExpertBatch& batch) {
   int64_t entries = 0;
   first_entries_.clear();
   for (const ExpertWork& work : batch.work) {
-    MORAINE_RETURN_IF_ERROR(work.ready.Wait());
     first_entries_.push_back(entries);
     for (const int32_t row : work.rows) {
       for (const Q8Layout layout : kLayouts) {
@@ -127,14 +148,12 @@ Status CpuExperts::Index(const ExpertBatch& batch) {
   }
   MORAINE_CHECK(entries <= int64_t{max_rows_} * shape_.top_k);
   hidden_.rows.Fill(gate_.data(), shape_.expert_inter, entries);
-  if (batch.work.empty()) return {};
   MORAINE_CHECK_EQ(batch.work.front().slices.size(), pool_->nodes());
   for (size_t node = 0; node < gate_rows_.size(); ++node) {
     const int64_t begin = batch.work.front().slices[node].inner_begin;
     gate_rows_[node].Fill(gate_.data() + begin, shape_.expert_inter, entries);
     up_rows_[node].Fill(up_.data() + begin, shape_.expert_inter, entries);
   }
-  return {};
 }
 
 // Each row once, however many experts it has; a single one is not worth waking anybody.
@@ -198,7 +217,8 @@ void CpuExperts::QuantiseHidden(const MatView& down, int64_t entry, int64_t begi
 void CpuExperts::DownTask(const ExpertBatch& batch, NodeId node, int64_t begin, int64_t end, int worker) {
   const ExpertSlice& cut = batch.work.front().slices[static_cast<size_t>(node.value)];
   float* sums = sums_.data() + cut.hidden_begin + begin;
-  for (int64_t t = 0; t < batch.rows; ++t) std::fill_n(sums + t * shape_.hidden, end - begin, 0.f);
+  for (int64_t t = 0; t < batch.rows && !batch.resume; ++t)
+    std::fill_n(sums + t * shape_.hidden, end - begin, 0.f);
   for (size_t item = 0; item < batch.work.size(); ++item) {
     if (item + 1 < batch.work.size())
       Prefetch(batch.work[item + 1].slices[static_cast<size_t>(node.value)].weights.down, begin);

@@ -44,7 +44,9 @@ class CpuExperts final : public Experts {
     std::array<std::vector<Q8Row>, 2> q8_rows;  // [layout][entry]
   };
 
-  Status Index(const ExpertBatch& batch);
+  Result<size_t> WaitForSome(std::span<const ExpertWork> work);
+  void RunPart(const ExpertBatch& batch);
+  void Index(const ExpertBatch& batch);
   void QuantiseInputs(const ExpertBatch& batch);
   void Multiply(const MatView& w, int64_t begin, int64_t end, const Operand& x, int64_t first_entry,
                 int64_t n, float* const* y) const;

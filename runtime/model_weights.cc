@@ -9,8 +9,9 @@
 #include <thread>
 #include <utility>
 
-#include "policies/node_split.h"
 #include "runtime/core/check.h"
+#include "runtime/expert_layout.h"
+#include "storage/stored_rows.h"
 
 namespace moraine {
 namespace {
@@ -23,34 +24,10 @@ int64_t Aligned(int64_t bytes) { return (bytes + kAlignment - 1) / kAlignment * 
 // Vectors, and whatever must be multiplied as f32, are decoded at load; matrices stay as stored.
 bool DecodedAtLoad(const StoredTensor& tensor) { return tensor.columns == 0; }
 
-int64_t ZeroCount(const StoredTensor& tensor) { return tensor.scales->rows * tensor.scales->columns; }
-
 int64_t StoredBytes(const StoredTensor& tensor) { return tensor.range.bytes + tensor.scale_bytes(); }
-
-bool IsExpert(const StoredTensor& tensor) {
-  return tensor.id.role == WeightRole::kExpertGate || tensor.id.role == WeightRole::kExpertUp ||
-         tensor.id.role == WeightRole::kExpertDown;
-}
 
 WeightRole RoleAfter(WeightRole role, int offset) {
   return static_cast<WeightRole>(static_cast<int>(role) + offset);
-}
-
-// Rows [begin, end) of a matrix as a tensor of its own, with their scales where each row has its own.
-StoredTensor Rows(const StoredTensor& tensor, int64_t begin, int64_t end) {
-  const auto cut = [&](StoredRange& range) {
-    const int64_t row_bytes = range.bytes / tensor.rows;
-    range.offset += begin * row_bytes;
-    range.bytes = (end - begin) * row_bytes;
-  };
-  StoredTensor part = tensor;
-  cut(part.range);
-  part.rows = end - begin;
-  if (part.scales && part.scales->block_rows == 1) {
-    cut(part.scales->range);
-    part.scales->rows = part.rows;
-  }
-  return part;
 }
 
 // The embedding stays in the file, unless it is also the head.
@@ -69,41 +46,39 @@ bool StaysInFile(const StoredTensor& tensor, const ModelShape& shape) {
 
 }  // namespace
 
-// A tensor's rows [begin, end) on one node.
-struct ModelWeights::Piece {
-  NodeId node;
-  int64_t begin;
-  int64_t end;
-  int64_t offset;  // of the rows or the decoded vector
-  int64_t scale_offset =
-      -1;  // of these rows' scales as stored; -1 where the tensor keeps them whole, or has none
-};
-
+// Where a tensor's parts lie in memory; -1 where it has none.
 struct ModelWeights::Item {
   const StoredTensor* tensor;
-  std::vector<Piece> pieces;  // one a node for routed experts, else one
-  // On the first node: scales of blocks of many rows (10.8 KB of an FP8 expert), zeros a byte each; -1
-  // without.
+  int64_t offset = -1;  // of the matrix or the decoded vector; -1 for a routed expert's, whose scales stay
   int64_t scale_offset = -1;
-  int64_t zero_offset = -1;
+  int64_t zero_offset = -1;  // a byte each
+
+  int64_t ReadBytes() const { return offset < 0 ? tensor->scales->range.bytes : StoredBytes(*tensor); }
 };
 
-// Where each tensor will lie in the nodes' memory.
 struct ModelWeights::Plan {
   std::vector<Item> items;               // in the order of Checkpoint::tensors()
-  std::vector<int64_t> index_of_tensor;  // tensor number -> item, -1 when it stays in the file
-  std::vector<int64_t> node_bytes;
+  std::vector<int64_t> index_of_tensor;  // tensor number -> item, -1 when none of it is held
+  int64_t bytes = 0;
   int64_t read_bytes = 0;
+  std::array<int64_t, kTensorClasses> class_bytes{};
 
-  Plan(const Checkpoint& checkpoint, std::span<const int> node_workers) : node_bytes(node_workers.size()) {
+  explicit Plan(const Checkpoint& checkpoint) {
     for (const StoredTensor& tensor : checkpoint.tensors()) {
-      if (StaysInFile(tensor, checkpoint.shape())) {
+      const bool expert = IsExpertMatrix(tensor);
+      if (StaysInFile(tensor, checkpoint.shape()) || (expert && !HasResidentScales(tensor))) {
         index_of_tensor.push_back(-1);
         continue;
       }
       index_of_tensor.push_back(static_cast<int64_t>(items.size()));
-      items.push_back(Place(tensor, node_workers));
-      read_bytes += StoredBytes(tensor);
+      const int64_t before = bytes;
+      Item item{.tensor = &tensor};
+      if (!expert) item.offset = Take(DecodedAtLoad(tensor) ? 4 * tensor.rows : tensor.range.bytes);
+      if (tensor.scales) item.scale_offset = Take(tensor.scales->range.bytes);
+      if (tensor.zeros) item.zero_offset = Take(ScaleCount(tensor));
+      items.push_back(item);
+      class_bytes[static_cast<size_t>(tensor.tensor_class)] += bytes - before;
+      read_bytes += items.back().ReadBytes();
     }
   }
 
@@ -116,80 +91,45 @@ struct ModelWeights::Plan {
   }
 
  private:
-  int64_t Take(NodeId node, int64_t bytes) {
-    int64_t& used = node_bytes[static_cast<size_t>(node.value)];
-    return std::exchange(used, used + Aligned(bytes));
-  }
-
-  Item Place(const StoredTensor& tensor, std::span<const int> node_workers) {
-    Item item{.tensor = &tensor, .pieces = {}};
-    const bool decoded = DecodedAtLoad(tensor);
-    const bool own_scales = tensor.scales && tensor.scales->block_rows == 1;
-    const std::vector<int64_t> cut =
-        IsExpert(tensor) ? SplitRows(tensor.rows, node_workers) : std::vector<int64_t>{0, tensor.rows};
-    for (size_t n = 0; n + 1 < cut.size(); ++n) {
-      const NodeId node{static_cast<int32_t>(n)};
-      const int64_t rows = cut[n + 1] - cut[n];
-      Piece piece{.node = node, .begin = cut[n], .end = cut[n + 1], .offset = 0};
-      piece.offset = Take(node, decoded ? 4 * rows : rows * (tensor.range.bytes / tensor.rows));
-      if (own_scales) piece.scale_offset = Take(node, rows * (tensor.scales->range.bytes / tensor.rows));
-      item.pieces.push_back(piece);
-    }
-    if (tensor.scales && !own_scales) item.scale_offset = Take(NodeId{0}, tensor.scales->range.bytes);
-    if (tensor.zeros) item.zero_offset = Take(NodeId{0}, ZeroCount(tensor));
-    return item;
-  }
+  int64_t Take(int64_t size) { return std::exchange(bytes, bytes + Aligned(size)); }
 };
 
-int64_t ModelWeights::BytesNeeded(const Checkpoint& checkpoint) {
-  const int one = 1;
-  return Plan(checkpoint, {&one, 1}).node_bytes.front();
+std::array<int64_t, kTensorClasses> ModelWeights::BytesNeeded(const Checkpoint& checkpoint) {
+  return Plan(checkpoint).class_bytes;
 }
 
 Result<std::unique_ptr<ModelWeights>> ModelWeights::Load(std::shared_ptr<const Checkpoint> checkpoint,
                                                          const Topology& topology,
-                                                         std::span<const int> node_workers,
                                                          const LoadProgress& progress) {
-  const Plan plan(*checkpoint, node_workers);
+  const Plan plan(*checkpoint);
   std::unique_ptr<ModelWeights> weights(new ModelWeights(std::move(checkpoint)));
-  for (size_t n = 0; n < plan.node_bytes.size(); ++n) {
-    auto memory = topology.Allocate(plan.node_bytes[n], NodeId{static_cast<int32_t>(n)});
-    if (!memory.has_value()) return Fail(memory.error(), "weights");
-    weights->memory_.push_back(std::move(memory).value());
-  }
+  auto memory = topology.Allocate(plan.bytes, NodeId{0});
+  if (!memory.has_value()) return Fail(memory.error(), "weights");
+  weights->memory_ = std::move(memory).value();
   MORAINE_RETURN_IF_ERROR(weights->Read(plan, progress));
   weights->BuildViews(plan);
   return weights;
 }
 
-std::byte* ModelWeights::At(NodeId node, int64_t offset) const {
-  return memory_[static_cast<size_t>(node.value)].data() + offset;
-}
-
 Status ModelWeights::ReadItem(const Item& item) const {
   const StoredTensor& tensor = *item.tensor;
-  if (DecodedAtLoad(tensor)) {
-    auto* at = reinterpret_cast<float*>(At(NodeId{0}, item.pieces.front().offset));
-    return checkpoint_->ReadF32(tensor.range, {at, static_cast<size_t>(tensor.rows)});
+  const auto at = [&](int64_t offset, int64_t bytes) {
+    return std::span(memory_.data() + offset, static_cast<size_t>(bytes));
+  };
+  if (item.offset >= 0 && DecodedAtLoad(tensor)) {
+    auto* values = reinterpret_cast<float*>(memory_.data() + item.offset);
+    return checkpoint_->ReadF32(tensor.range, {values, static_cast<size_t>(tensor.rows)});
   }
-  for (const Piece& piece : item.pieces) {
-    const StoredTensor part = Rows(tensor, piece.begin, piece.end);
-    MORAINE_RETURN_IF_ERROR(
-        checkpoint_->ReadRows(part, {At(piece.node, piece.offset), static_cast<size_t>(part.range.bytes)}));
-    if (piece.scale_offset < 0) continue;
-    // In their stored type: with groups of 32 columns, 16-bit scales are an eighth of what a step reads.
-    const StoredRange& scales = part.scales->range;
-    MORAINE_RETURN_IF_ERROR(checkpoint_->ReadBytes(
-        scales, {At(piece.node, piece.scale_offset), static_cast<size_t>(scales.bytes)}));
-  }
+  if (item.offset >= 0)
+    MORAINE_RETURN_IF_ERROR(checkpoint_->ReadRows(tensor, at(item.offset, tensor.range.bytes)));
   if (item.scale_offset >= 0) {
+    // In their stored type: with groups of 32 columns, 16-bit scales are an eighth of what a step reads.
     const StoredRange& scales = tensor.scales->range;
-    MORAINE_RETURN_IF_ERROR(checkpoint_->ReadBytes(
-        scales, {At(NodeId{0}, item.scale_offset), static_cast<size_t>(scales.bytes)}));
+    MORAINE_RETURN_IF_ERROR(checkpoint_->ReadBytes(scales, at(item.scale_offset, scales.bytes)));
   }
-  if (!tensor.zeros) return {};
-  return checkpoint_->ReadZeros(tensor, {reinterpret_cast<uint8_t*>(At(NodeId{0}, item.zero_offset)),
-                                         static_cast<size_t>(ZeroCount(tensor))});
+  if (item.zero_offset < 0) return {};
+  auto* zeros = reinterpret_cast<uint8_t*>(memory_.data() + item.zero_offset);
+  return checkpoint_->ReadZeros(tensor, {zeros, static_cast<size_t>(ScaleCount(tensor))});
 }
 
 // Readers take tensors in file order from a counter; the first error stops all of them.
@@ -207,7 +147,7 @@ Status ModelWeights::Read(const Plan& plan, const LoadProgress& progress) const 
         error = std::move(status).error();
         return;
       }
-      done += StoredBytes(*plan.items[i].tensor);
+      done += plan.items[i].ReadBytes();
       if (progress && !progress(done, plan.read_bytes)) {
         error = Error{ErrorKind::kInterrupted, "loading was stopped"};
         return;
@@ -223,26 +163,12 @@ Status ModelWeights::Read(const Plan& plan, const LoadProgress& progress) const 
   return {};
 }
 
-MatView ModelWeights::View(const Item& item, const Piece& piece) const {
-  const StoredTensor part = Rows(*item.tensor, piece.begin, piece.end);
-  const bool own_scales = piece.scale_offset >= 0;
-  const std::byte* scales = nullptr;
-  if (own_scales) scales = At(piece.node, piece.scale_offset);
-  if (item.scale_offset >= 0) scales = At(NodeId{0}, item.scale_offset);
-  const uint8_t* zeros = nullptr;
-  if (item.zero_offset >= 0) {
-    zeros = reinterpret_cast<const uint8_t*>(At(NodeId{0}, item.zero_offset)) +
-            piece.begin * part.scales->columns;
-  }
-  MatView view = ViewOf(part, At(piece.node, piece.offset), scales, zeros);
-  // Scales that were kept whole are found by the row's number in the whole matrix.
-  if (!own_scales) view.first_row = piece.begin;
-  return view;
-}
-
 MatView ModelWeights::Matrix(const WeightId& id, const Plan& plan) const {
   const Item* item = plan.Find(*checkpoint_, id);
-  return item == nullptr ? MatView() : View(*item, item->pieces.front());
+  if (item == nullptr) return {};
+  const auto at = [&](int64_t offset) { return offset < 0 ? nullptr : memory_.data() + offset; };
+  return ViewOf(*item->tensor, at(item->offset), at(item->scale_offset),
+                reinterpret_cast<const uint8_t*>(at(item->zero_offset)));
 }
 
 std::span<const float> ModelWeights::Vector(const WeightId& id, const Plan& plan) const {
@@ -253,21 +179,6 @@ std::span<const float> ModelWeights::Vector(const WeightId& id, const Plan& plan
 MlpWeights ModelWeights::Mlp(WeightRole gate, LayerId layer, const Plan& plan) const {
   const auto matrix = [&](int offset) { return Matrix({RoleAfter(gate, offset), layer, {}}, plan); };
   return {matrix(0), matrix(1), matrix(2)};
-}
-
-void ModelWeights::AddExpert(LayerId layer, ExpertId expert, const Plan& plan) {
-  const auto item = [&](WeightRole role) -> const Item& {
-    return *plan.Find(*checkpoint_, {role, layer, expert});
-  };
-  const Item& gate = item(WeightRole::kExpertGate);
-  const Item& up = item(WeightRole::kExpertUp);
-  const Item& down = item(WeightRole::kExpertDown);
-  for (size_t n = 0; n < memory_.size(); ++n) {
-    experts_.push_back(
-        {.inner_begin = gate.pieces[n].begin,
-         .hidden_begin = down.pieces[n].begin,
-         .weights = {View(gate, gate.pieces[n]), View(up, up.pieces[n]), View(down, down.pieces[n])}});
-  }
 }
 
 void ModelWeights::BuildViews(const Plan& plan) {
@@ -291,7 +202,6 @@ void ModelWeights::BuildViews(const Plan& plan) {
       layer.router = matrix(WeightRole::kRouter, id);
       layer.router_bias = vector(WeightRole::kRouterBias, id);
       layer.shared = Mlp(WeightRole::kSharedGate, id, plan);
-      for (int32_t e = 0; e < shape.experts; ++e) AddExpert(id, ExpertId{e}, plan);
     } else {
       layer.dense_mlp = Mlp(WeightRole::kDenseGate, id, plan);
     }
@@ -306,22 +216,20 @@ void ModelWeights::BuildViews(const Plan& plan) {
   dense_.head = matrix(shape.tied_embeddings ? WeightRole::kEmbedding : WeightRole::kHead, {});
 
   for (const Item& item : plan.items) {
-    if (item.tensor->tensor_class == TensorClass::kRouted || item.tensor->tensor_class == TensorClass::kMtp)
-      continue;
+    const TensorClass tensor_class = item.tensor->tensor_class;
+    if (tensor_class == TensorClass::kRouted || tensor_class == TensorClass::kMtp) continue;
     dense_bytes_ += StoredBytes(*item.tensor);
   }
-  if (!experts_.empty()) {
-    for (const WeightRole role : {WeightRole::kExpertGate, WeightRole::kExpertUp, WeightRole::kExpertDown})
-      expert_bytes_ += StoredBytes(*checkpoint_->Find({role, LayerId{shape.dense_layers}, ExpertId{0}}));
+  for (const int64_t number : plan.index_of_tensor) {
+    const Item* item = number < 0 ? nullptr : &plan.items[static_cast<size_t>(number)];
+    block_scales_.push_back(item != nullptr && IsExpertMatrix(*item->tensor) ? item->scale_offset : -1);
   }
 }
 
-std::span<const ExpertSlice> ModelWeights::Expert(LayerId layer, ExpertId expert) const {
-  const ModelShape& shape = checkpoint_->shape();
-  MORAINE_CHECK(expert.value >= 0 && expert.value < shape.experts);
-  const auto first =
-      static_cast<size_t>(int64_t{layer.value - shape.dense_layers} * shape.experts + expert.value);
-  return std::span(experts_).subspan(first * memory_.size(), memory_.size());
+const std::byte* ModelWeights::BlockScales(const StoredTensor& matrix) const {
+  const auto number = static_cast<size_t>(&matrix - checkpoint_->tensors().data());
+  const int64_t offset = block_scales_.at(number);
+  return offset < 0 ? nullptr : memory_.data() + offset;
 }
 
 int64_t ModelWeights::embedding_row_bytes() const {

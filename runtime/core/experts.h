@@ -35,10 +35,11 @@ struct ExpertBatch {
   int32_t rows = 0;                  // T
   const float* inputs = nullptr;     // [T, H] f32, host memory
   std::span<const ExpertWork> work;  // ascending expert ids; each expert once
+  bool resume = false;  // the sum goes on from the last Run's: same layer and rows, higher expert ids
 };
 
 /// sum[t] = sum over this batch's experts of row t, added in ascending expert order, of gain *
-/// expert(inputs[t]).
+/// expert(inputs[t]). A layer cut into batches (`resume`) has the bits of the layer in one.
 struct ExpertSum {
   Ticket done;
   const float* values = nullptr;  // [T, H] f32 in the memory of the implementation that made it

@@ -1,0 +1,332 @@
+#include "runtime/expert_cache.h"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <deque>
+#include <optional>
+#include <utility>
+
+#include "policies/layer_access.h"
+#include "policies/slot_table.h"
+#include "runtime/core/check.h"
+
+namespace moraine {
+namespace {
+
+constexpr uint64_t kNoRead = UINT64_MAX;
+constexpr int kSlotBits = 32;
+
+enum class SlotState : uint8_t { kEmpty, kReading, kReady, kFailed };
+
+SlotTableOptions TableOptions(const ExpertCacheOptions& o, const SlotClass& c, int32_t experts, int32_t slots) {
+  return {.layers = c.layers,
+          .experts = experts,
+          .slots = slots,
+          .staging = std::min(o.staging, slots),
+          .floor = o.floor,
+          .second_touch = o.second_touch};
+}
+
+}  // namespace
+
+struct ExpertCache::Slot {
+  SlotState state = SlotState::kEmpty;
+  int32_t key = -1;
+  std::vector<uint64_t> reads;  // [node] of the streamer's, kNoRead: none held
+  std::vector<ExpertSlice> slices;
+  Error error;
+  bool stuck = false;  // failed, and its drive may still write into it: pinned once more until it has
+};
+
+// The slots of one size.
+struct ExpertCache::Pool {
+  Pool(const SlotTableOptions& options, std::unique_ptr<Eviction> eviction, uint64_t number_in)
+      : number(number_in),
+        experts(options.experts),
+        table(options, std::move(eviction)),
+        access(&table),
+        slots(static_cast<size_t>(options.slots)) {}
+
+  LayerId LayerOf(int32_t key) const { return layers[static_cast<size_t>(key / experts)]; }
+  ExpertId ExpertOf(int32_t key) const { return ExpertId{key % experts}; }
+  Slot& At(SlotId slot) { return slots[static_cast<size_t>(slot.value)]; }
+  std::byte* Base(const Slot& slot, size_t node) const {
+    return memory[node].data() + (&slot - slots.data()) * node_bytes[node];
+  }
+  uint64_t NumberOf(const Slot& slot) const {
+    return number << kSlotBits | static_cast<uint64_t>(&slot - slots.data());
+  }
+
+  uint64_t number;
+  int32_t experts;
+  std::vector<LayerId> layers;  // that use it; a key counts experts of these
+  std::vector<int64_t> node_bytes;
+  std::vector<NodeMemory> memory;  // [node]
+  SlotTable table;
+  LayerAccess access;
+  std::vector<Slot> slots;
+};
+
+ExpertCache::ExpertCache(std::shared_ptr<const Checkpoint> checkpoint, ExpertLayout layout,
+                         const ModelWeights& weights)
+    : checkpoint_(std::move(checkpoint)), layout_(std::move(layout)), weights_(weights) {}
+
+ExpertCache::~ExpertCache() = default;
+
+Result<std::unique_ptr<ExpertCache>> ExpertCache::Open(std::shared_ptr<const Checkpoint> checkpoint,
+                                                       ExpertLayout layout, const ModelWeights& weights,
+                                                       const Topology& topology,
+                                                       const ExpertCacheOptions& options) {
+  const ModelShape& shape = checkpoint->shape();
+  MORAINE_CHECK_EQ(options.slots.size(), layout.classes().size());
+  std::unique_ptr<ExpertCache> cache(
+      new ExpertCache(std::move(checkpoint), std::move(layout), weights));
+  StreamerOptions streamer = options.streamer;
+  for (size_t c = 0; c < options.slots.size(); ++c) {
+    const SlotClass& size = cache->layout_.classes()[c];
+    const int32_t slots = std::min(options.slots[c], size.layers * shape.experts);
+    MORAINE_ASSIGN_OR_RETURN(std::unique_ptr<Eviction> eviction,
+                             MakeEviction(options.eviction, size.layers * shape.experts));
+    auto pool = std::make_unique<Pool>(TableOptions(options, size, shape.experts, slots), std::move(eviction), c);
+    pool->node_bytes = size.node_bytes;
+    for (size_t n = 0; n < size.node_bytes.size(); ++n) {
+      const int64_t bytes = size.node_bytes[n] * slots;
+      auto memory = topology.Allocate(bytes, NodeId{static_cast<int32_t>(n)});
+      if (!memory.has_value()) return Fail(memory.error(), "slots for experts");
+      if (bytes > 0) streamer.memory.emplace_back(memory->data(), static_cast<size_t>(bytes));
+      pool->memory.push_back(std::move(memory).value());
+    }
+    for (Slot& slot : pool->slots) {
+      slot.reads.assign(size.node_bytes.size(), kNoRead);
+      slot.slices.resize(size.node_bytes.size());
+    }
+    cache->pools_.push_back(std::move(pool));
+  }
+  const auto class_of_layer = cache->layout_.class_of_layer();
+  for (size_t l = 0; l < class_of_layer.size(); ++l) {
+    cache->pools_[static_cast<size_t>(class_of_layer[l])]->layers.push_back(
+        LayerId{shape.dense_layers + static_cast<int32_t>(l)});
+  }
+  cache->policy_ = options.eviction.policy;
+  cache->ranges_.reserve(kMaxStreamRanges);
+  MORAINE_ASSIGN_OR_RETURN(cache->streamer_, Streamer::Open(cache->checkpoint_->shards(), streamer));
+  return cache;
+}
+
+ExpertCache::Pool& ExpertCache::PoolOf(LayerId layer) {
+  const auto l = static_cast<size_t>(layer.value - checkpoint_->shape().dense_layers);
+  return *pools_[static_cast<size_t>(layout_.class_of_layer()[l])];
+}
+
+bool ExpertCache::HoldsAll() const {
+  return std::all_of(pools_.begin(), pools_.end(),
+                     [](const auto& pool) { return pool->table.slots() >= pool->table.keys(); });
+}
+
+void ExpertCache::StartRead(Pool& pool, int32_t key, SlotId id, ReadClass urgency) {
+  Slot& slot = pool.At(id);
+  MORAINE_CHECK(slot.state != SlotState::kReading && !slot.stuck);
+  const LayerId layer = pool.LayerOf(key);
+  const ExpertId expert = pool.ExpertOf(key);
+  std::array<const std::byte*, 3> scales{};
+  const auto matrices = layout_.Matrices(layer, expert);
+  for (size_t m = 0; m < scales.size(); ++m) scales[m] = weights_.BlockScales(*matrices[m]);
+  slot.state = SlotState::kReading;
+  slot.key = key;
+  for (size_t n = 0; n < slot.reads.size(); ++n) {
+    const NodeId node{static_cast<int32_t>(n)};
+    std::byte* base = pool.Base(slot, n);
+    slot.slices[n] = layout_.View(layer, expert, node, base, scales);
+    ranges_.clear();
+    layout_.Ranges(layer, expert, node, base, &ranges_);
+    slot.reads[n] = ranges_.empty() ? kNoRead : streamer_->Read(ranges_, urgency).number();
+  }
+}
+
+// The outcome of a slot's reads; blocks until it is known.
+Status ExpertCache::Settle(Pool& pool, Slot& slot) {
+  if (slot.state == SlotState::kFailed) return tl::unexpected(slot.error);
+  if (slot.state == SlotState::kReady) return {};
+  MORAINE_CHECK(slot.state == SlotState::kReading);
+  const LayerId layer = pool.LayerOf(slot.key);
+  const ExpertId expert = pool.ExpertOf(slot.key);
+  std::optional<Error> error;
+  for (uint64_t& read : slot.reads) {
+    if (read == kNoRead) continue;
+    Status status = streamer_->Wait(read);
+    if (!status.has_value() && !error) error = std::move(status).error();
+    if (!streamer_->Settled(read)) {
+      slot.stuck = true;
+      continue;
+    }
+    streamer_->Release(std::exchange(read, kNoRead));
+  }
+  if (error) {
+    slot.error = {error->kind, fmt::format("expert {} of layer {}: {}", expert.value, layer.value, error->message)};
+    slot.state = SlotState::kFailed;
+    if (slot.stuck) pool.table.Pin(slot.key);
+    return tl::unexpected(slot.error);
+  }
+  for (size_t n = 0; n < slot.reads.size(); ++n)
+    layout_.Finish(layer, expert, NodeId{static_cast<int32_t>(n)}, pool.Base(slot, n));
+  slot.state = SlotState::kReady;
+  stats_.nvme_bytes += StoredExpertBytes(layout_.Matrices(layer, expert));
+  return {};
+}
+
+Status ExpertCache::Wait(uint64_t number) {
+  Pool& pool = *pools_[number >> kSlotBits];
+  return Settle(pool, pool.slots[number & UINT32_MAX]);
+}
+
+bool ExpertCache::Done(uint64_t number) {
+  const Slot& slot = pools_[number >> kSlotBits]->slots[number & UINT32_MAX];
+  return slot.state != SlotState::kReading ||
+         std::all_of(slot.reads.begin(), slot.reads.end(),
+                     [&](uint64_t read) { return read == kNoRead || streamer_->Done(read); });
+}
+
+Status ExpertCache::Fill(const LoadProgress& progress) {
+  int64_t total = 0;
+  for (const auto& pool : pools_) {
+    const int64_t free = std::min(pool->table.slots(), pool->table.keys());
+    total += free * StoredExpertBytes(layout_.Matrices(pool->layers.front(), ExpertId{0}));
+  }
+  int64_t done = 0;
+  std::deque<std::pair<Pool*, Slot*>> under_way;
+  std::optional<Error> error;
+  const auto settle_oldest = [&] {
+    const auto [pool, slot] = under_way.front();
+    under_way.pop_front();
+    const Status status = Settle(*pool, *slot);
+    pool->table.Unpin(slot->key);
+    if (!status.has_value()) {
+      if (!error) error = status.error();
+      return;
+    }
+    done += StoredExpertBytes(layout_.Matrices(pool->LayerOf(slot->key), pool->ExpertOf(slot->key)));
+    if (progress && !error && !progress(done, total))
+      error = Error{ErrorKind::kInterrupted, "loading was stopped"};
+  };
+  for (const auto& pool : pools_) {
+    const int32_t count = std::min(pool->table.slots(), pool->table.keys());
+    for (int32_t key = 0; key < count && !error; ++key) {
+      if (pool->table.Find(key).value >= 0) continue;
+      // A handful keeps the drive's queue full; more would only delay the word that something failed.
+      constexpr size_t kMostUnderWay = 8;
+      while (under_way.size() >= kMostUnderWay || streamer_->Room() < layout_.nodes()) settle_oldest();
+      const auto placed = pool->table.Place(key);
+      MORAINE_CHECK(placed && placed->evicted < 0);
+      StartRead(*pool, key, placed->slot, ReadClass::kDemand);
+      under_way.emplace_back(pool.get(), &pool->At(placed->slot));
+    }
+  }
+  while (!under_way.empty()) settle_oldest();
+  for (const auto& pool : pools_) ForgetFailed(*pool);
+  if (error) return tl::unexpected(*error);
+  return {};
+}
+
+void ExpertCache::BeginStep(int32_t rows) {
+  for (const auto& pool : pools_) {
+    ForgetFailed(*pool);
+    pool->access.BeginStep(rows);
+  }
+}
+
+void ExpertCache::BeginLayer(LayerId layer, const Routing& routing) {
+  current_ = &PoolOf(layer);
+  const auto at = std::find(current_->layers.begin(), current_->layers.end(), layer);
+  current_->access.BeginLayer(
+      static_cast<int32_t>(at - current_->layers.begin()),
+      {routing.experts, static_cast<size_t>(int64_t{routing.rows} * routing.top_k)}, routing.top_k);
+}
+
+Result<size_t> ExpertCache::Next(std::span<ExpertWork> work) {
+  Pool& pool = *current_;
+  if (work.empty()) return 0;
+  const std::span<const Access> batch = pool.access.Next();
+  if (batch.empty()) {
+    return Fail(ErrorKind::kIo, "every slot waits for a drive that does not answer; see the errors before");
+  }
+  const auto start = [&](const Access& access) {
+    Slot& slot = pool.At(access.slot);
+    if (slot.key != access.key || slot.state == SlotState::kEmpty) {
+      StartRead(pool, access.key, access.slot, ReadClass::kDemand);
+    } else if (slot.state == SlotState::kReading) {
+      for (const uint64_t read : slot.reads)
+        if (read != kNoRead) streamer_->Raise(read, ReadClass::kDemand);
+    }
+  };
+  for (const Access& access : batch) start(access);
+  for (const Access& access : pool.access.Ahead()) start(access);
+  for (size_t i = 0; i < batch.size(); ++i) {
+    const Slot& slot = pool.At(batch[i].slot);
+    MORAINE_CHECK(pool.ExpertOf(batch[i].key) == work[i].expert);
+    work[i].slices = slot.slices;
+    work[i].ready = slot.state == SlotState::kReady ? Ticket() : Ticket(this, pool.NumberOf(slot));
+    stats_.ram_bytes += StoredExpertBytes(layout_.Matrices(pool.LayerOf(slot.key), work[i].expert));
+  }
+  return batch.size();
+}
+
+void ExpertCache::Release() { current_->access.Release(); }
+
+void ExpertCache::Abandon() {
+  for (const auto& pool : pools_) {
+    for (const Slot& slot : pool->slots) {
+      if (slot.state != SlotState::kReading) continue;
+      for (const uint64_t read : slot.reads)
+        if (read != kNoRead) streamer_->Drop(read);
+    }
+    for (Slot& slot : pool->slots) {
+      // What failed says so again when it is asked for; here only its end counts.
+      if (slot.state == SlotState::kReading) static_cast<void>(Settle(*pool, slot));
+    }
+    pool->access.Abandon();
+    ForgetFailed(*pool);
+  }
+}
+
+// Frees the slots of experts that could not be read, but for those a drive may still write into.
+void ExpertCache::ForgetFailed(Pool& pool) {
+  for (Slot& slot : pool.slots) {
+    if (slot.state != SlotState::kFailed) continue;
+    for (uint64_t& read : slot.reads) {
+      if (read != kNoRead && streamer_->Settled(read)) streamer_->Release(std::exchange(read, kNoRead));
+    }
+    if (std::any_of(slot.reads.begin(), slot.reads.end(), [](uint64_t read) { return read != kNoRead; }))
+      continue;
+    if (std::exchange(slot.stuck, false)) pool.table.Unpin(slot.key);
+    pool.table.Forget(slot.key);
+    slot.state = SlotState::kEmpty;
+    slot.key = -1;
+  }
+}
+
+ExpertCacheStats ExpertCache::stats() const {
+  ExpertCacheStats stats = stats_;
+  for (const auto& pool : pools_) {
+    const SlotCounters& counters = pool->table.counters();
+    stats.hits += counters.hits;
+    stats.misses += counters.misses;
+    stats.promoted += counters.promoted;
+  }
+  stats.streamer = streamer_->stats();
+  return stats;
+}
+
+std::string ExpertCache::Describe() const {
+  int64_t slots = 0;
+  int64_t experts = 0;
+  for (const auto& pool : pools_) {
+    slots += pool->table.slots();
+    experts += pool->table.keys();
+  }
+  if (HoldsAll()) return fmt::format("{} experts, all in RAM", experts);
+  return fmt::format("{} of {} experts in RAM ({}), the others by {}", slots, experts, policy_,
+                     streamer_->Describe());
+}
+
+}  // namespace moraine
