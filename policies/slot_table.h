@@ -41,6 +41,7 @@ class SlotTable {
 
   int32_t keys() const { return static_cast<int32_t>(slot_of_.size()); }
   int32_t slots() const { return static_cast<int32_t>(key_of_.size()); }
+  int32_t experts() const { return options_.experts; }
 
   /// Its slot; value -1 when absent.
   SlotId Find(int32_t key) const { return SlotId{slot_of_[static_cast<size_t>(key)]}; }

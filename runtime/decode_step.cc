@@ -5,6 +5,10 @@
 namespace moraine {
 namespace {
 
+int32_t RowsOf(std::span<const SequenceRows> sequences) {
+  return sequences.back().first_row + sequences.back().rows;
+}
+
 Status Layer(StepParts& parts, LayerId layer) {
   // attend: x += attention(norm(x)); n = norm(x)                             MLA over the paged, compressed
   // cache
@@ -15,19 +19,30 @@ Status Layer(StepParts& parts, LayerId layer) {
   MORAINE_ASSIGN_OR_RETURN(const Routing routing, parts.dense.Route(layer));
   if (parts.observer) parts.observer(layer, routing);
 
-  // look up: each chosen expert once, ascending, with the rows that chose it
-  const std::span<ExpertWork> work = parts.grouping.Group(routing);
-  for (ExpertWork& item : work) item.slices = parts.weights.Expert(layer, item.expert);
-  parts.experts_read += static_cast<int64_t>(work.size());
+  // look up: each chosen expert once, ascending, with the rows that chose it; what is missing is being read
+  std::span<ExpertWork> work = parts.grouping.Group(routing);
+  parts.cache.BeginLayer(layer, routing);
+  MORAINE_ASSIGN_OR_RETURN(size_t count, parts.cache.Next(work));
 
-  // issue: routed experts first, they take longest; the shared expert meanwhile
-  MORAINE_ASSIGN_OR_RETURN(
-      const ExpertSum sum,
-      parts.experts.Run({.layer = layer, .rows = routing.rows, .inputs = routing.inputs, .work = work}));
+  // issue: the shared expert takes what time the reads take; then the routed ones, as their weights come
   MORAINE_RETURN_IF_ERROR(parts.dense.SharedMlp(layer));
+  ExpertBatch batch{
+      .layer = layer, .rows = routing.rows, .inputs = routing.inputs, .work = work.first(count)};
+  MORAINE_ASSIGN_OR_RETURN(ExpertSum sum, parts.experts.Run(batch));
+  for (work = work.subspan(count); !work.empty(); work = work.subspan(count)) {
+    // More than there are slots for: the slots of what has run take what follows.
+    MORAINE_RETURN_IF_ERROR(sum.done.Wait());
+    parts.cache.Release();
+    MORAINE_ASSIGN_OR_RETURN(count, parts.cache.Next(work));
+    batch.work = work.first(count);
+    batch.resume = true;
+    MORAINE_ASSIGN_OR_RETURN(sum, parts.experts.Run(batch));
+  }
 
   // combine: x += shared + routed, always in this order; only this waits
-  return parts.dense.Combine(layer, {&sum, 1});
+  MORAINE_RETURN_IF_ERROR(parts.dense.Combine(layer, {&sum, 1}));
+  parts.cache.Release();
+  return {};
 }
 
 }  // namespace
@@ -35,6 +50,7 @@ Status Layer(StepParts& parts, LayerId layer) {
 Status DecodeStep(StepParts& parts, std::span<const SequenceRows> sequences,
                   std::span<const float> embedded) {
   MORAINE_RETURN_IF_ERROR(parts.dense.Begin(sequences, embedded));
+  parts.cache.BeginStep(RowsOf(sequences));
   for (int32_t layer = 0; layer < parts.shape.layers; ++layer) {
     MORAINE_RETURN_IF_ERROR(Layer(parts, LayerId{layer}));
   }
@@ -44,6 +60,7 @@ Status DecodeStep(StepParts& parts, std::span<const SequenceRows> sequences,
 Status MtpStep(StepParts& parts, LayerId layer, std::span<const SequenceRows> sequences,
                std::span<const float> embedded, std::span<const float> hidden) {
   MORAINE_RETURN_IF_ERROR(parts.dense.BeginMtp(layer, sequences, embedded, hidden));
+  parts.cache.BeginStep(RowsOf(sequences));
   return Layer(parts, layer);
 }
 

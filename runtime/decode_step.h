@@ -9,8 +9,8 @@
 #include "runtime/core/experts.h"
 #include "runtime/core/model_shape.h"
 #include "runtime/core/result.h"
+#include "runtime/expert_cache.h"
 #include "runtime/expert_grouping.h"
-#include "runtime/model_weights.h"
 
 namespace moraine {
 
@@ -21,16 +21,16 @@ using RouteObserver = std::function<void(LayerId, const Routing&)>;
 /// The rooms that a step walks through; all borrowed, driven by one thread.
 struct StepParts {
   const ModelShape& shape;
-  const ModelWeights& weights;
   Dense& dense;
   Experts& experts;
+  ExpertCache& cache;
   ExpertGrouping& grouping;
-  RouteObserver observer;    // may be empty
-  int64_t experts_read = 0;  // expert weights read so far, each once per layer and step
+  RouteObserver observer;  // may be empty
 };
 
 /// Runs `embedded` [T, H], the rows of `sequences`, through layers 0..L-1. Their hidden states stay in
-/// `parts.dense`, ready for Head. Allocates nothing. Errors are those of Dense and Experts.
+/// `parts.dense`, ready for Head. Allocates nothing. Errors are those of Dense, Experts and ExpertCache; after
+/// one, the caller calls ExpertCache::Abandon.
 Status DecodeStep(StepParts& parts, std::span<const SequenceRows> sequences, std::span<const float> embedded);
 
 /// Runs MTP layer `layer` on rows whose hidden states after the final norm are `hidden` and whose next tokens

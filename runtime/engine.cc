@@ -7,10 +7,11 @@
 
 #include "cpu/cpu_backend.h"
 #include "policies/attention_mode.h"
-#include "runtime/available_memory.h"
 #include "runtime/core/check.h"
 #include "runtime/core/printable.h"
+#include "runtime/expert_layout.h"
 #include "runtime/kv_allocator.h"
+#include "runtime/memory_limit.h"
 #include "storage/checkpoint.h"
 
 namespace moraine {
@@ -38,11 +39,6 @@ Status CheckOptions(const EngineOptions& o, const ModelShape& shape) {
   return {};
 }
 
-std::string Size(double bytes) {
-  return bytes >= 0x1p30 ? fmt::format("{:.2f} GiB", bytes / 0x1p30)
-                         : fmt::format("{:.2f} MiB", bytes / 0x1p20);
-}
-
 std::vector<WeightFormat> ExpertFormats(const Checkpoint& checkpoint) {
   std::vector<WeightFormat> formats;
   for (const StoredTensor& tensor : checkpoint.tensors()) {
@@ -53,29 +49,31 @@ std::vector<WeightFormat> ExpertFormats(const Checkpoint& checkpoint) {
   return formats;
 }
 
-struct Needs {
-  double weights;
-  double kv;
-  double scratch;
-  double all() const { return weights + kv + scratch; }
-};
+// Stacks, streams, oneDNN's compiled products: what the process grows by beside what the plan counts.
+constexpr int64_t kProcessReserve = int64_t{48} << 20;
+constexpr int64_t kLeastMargin = int64_t{256} << 20;
 
-// Refuses before anything large is taken.
-Status CheckFits(const std::string& folder, const Needs& needs, const std::optional<int64_t>& ram) {
-  int64_t have = 0;
-  if (ram) {
-    have = *ram;
-  } else {
-    MORAINE_ASSIGN_OR_RETURN(have, AvailableMemory());
+// The ceiling over everything. A control group kills, so its limit stands above --ram.
+Result<MemoryLimit> RamLimit(const EngineOptions& o) {
+  if (o.ram) {
+    MemoryLimit limit{*o.ram, "--ram"};
+    if (auto group = CgroupMemoryLimit(); group && group->bytes < limit.bytes) return *std::move(group);
+    return limit;
   }
-  const auto available = static_cast<double>(have);
-  if (needs.all() <= available) return {};
-  return Fail(ErrorKind::kDoesNotFit,
-              fmt::format("{}: does not fit: weights {} + KV cache {} + scratch {} are needed, {} {}; short "
-                          "by {} (a smaller --ctx "
-                          "shrinks the KV cache)",
-                          folder, Size(needs.weights), Size(needs.kv), Size(needs.scratch), Size(available),
-                          ram ? "allowed by --ram" : "available", Size(needs.all() - available)));
+  MORAINE_ASSIGN_OR_RETURN(MemoryLimit limit, FindMemoryLimit());
+  const int64_t margin = o.margin.value_or(std::max(kLeastMargin, limit.bytes / 50));
+  limit.source += fmt::format(" less {}", FormatBytes(static_cast<double>(margin)));
+  limit.bytes = std::max<int64_t>(0, limit.bytes - margin);
+  return limit;
+}
+
+ExpertCacheOptions CacheOptions(const ExpertOptions& o, const Plan& plan) {
+  return {.slots = plan.slots,
+          .staging = o.staging.value_or(plan.staging),
+          .floor = o.floor.value_or(plan.floor),
+          .second_touch = o.second_touch,
+          .eviction = o.eviction,
+          .streamer = o.streamer};
 }
 
 }  // namespace
@@ -123,17 +121,20 @@ Status Sequence::Grow(int64_t length) {
 
 struct Engine::State {
   State(EngineOptions options_in, std::shared_ptr<const Checkpoint> checkpoint_in,
-        std::unique_ptr<ModelWeights> weights_in, std::unique_ptr<CpuBackend> cpu_in,
-        std::unique_ptr<Dense> dense_in, int64_t context_in, int32_t pages)
+        Plan plan_in, std::unique_ptr<CpuBackend> cpu_in, std::unique_ptr<ModelWeights> weights_in,
+        std::unique_ptr<ExpertCache> cache_in, std::unique_ptr<Dense> dense_in, int64_t context_in,
+        int32_t pages)
       : options(std::move(options_in)),
         checkpoint(std::move(checkpoint_in)),
         shape(checkpoint->shape()),
-        weights(std::move(weights_in)),
+        plan(std::move(plan_in)),
         cpu(std::move(cpu_in)),
+        weights(std::move(weights_in)),
+        cache(std::move(cache_in)),
         dense(std::move(dense_in)),
         experts(cpu->MakeExperts(shape, options.prefill_chunk, ExpertFormats(*checkpoint))),
         grouping(shape.experts, shape.top_k, options.prefill_chunk),
-        parts{shape, *weights, *dense, *experts, grouping, options.observer},
+        parts{shape, *dense, *experts, *cache, grouping, options.observer},
         context(context_in),
         allocator(pages),
         embedded(static_cast<size_t>(options.prefill_chunk * shape.hidden)) {
@@ -144,8 +145,10 @@ struct Engine::State {
   EngineOptions options;
   std::shared_ptr<const Checkpoint> checkpoint;
   const ModelShape& shape;
-  std::unique_ptr<ModelWeights> weights;
+  Plan plan;
   std::unique_ptr<CpuBackend> cpu;
+  std::unique_ptr<ModelWeights> weights;
+  std::unique_ptr<ExpertCache> cache;
   std::unique_ptr<Dense> dense;
   std::unique_ptr<Experts> experts;
   ExpertGrouping grouping;
@@ -153,6 +156,7 @@ struct Engine::State {
   int64_t context;
   KvAllocator allocator;
   EngineStats stats;
+  int64_t filled_bytes = cache->stats().nvme_bytes;  // by Open, not by steps
   std::vector<float> embedded;  // [T, H]
   std::vector<SequenceRows> sequence_rows;
   std::vector<int32_t> last_rows;
@@ -187,37 +191,69 @@ Result<std::unique_ptr<Engine>> Engine::Open(const std::string& folder, const En
                                    .page_tokens = options.page_tokens,
                                    .pages = static_cast<int32_t>(std::min<int64_t>(pages, INT32_MAX)),
                                    .kv_type = options.kv_type};
+  ExpertLayout layout(*checkpoint, cpu->node_workers());
   // In doubles: a shape that passes every check may still ask for more than 2^63 bytes of cache.
   const double layers = shape.layers + (options.mtp ? shape.mtp_layers : 0);
-  const Needs needs{
-      .weights = static_cast<double>(ModelWeights::BytesNeeded(*checkpoint)),
+  MORAINE_ASSIGN_OR_RETURN(MemoryLimit ram, RamLimit(options));
+  PlanRequest request{
+      .ram = std::move(ram),
+      .process = ResidentBytes() + kProcessReserve,
+      .weights = ModelWeights::BytesNeeded(*checkpoint),
       .kv = static_cast<double>(pages) * options.page_tokens * layers *
             static_cast<double>(KvRowBytes(shape, options.kv_type)),
-      .scratch = cpu->ScratchBytes(shape, dense_options, ExpertFormats(*checkpoint), options.mtp)};
-  MORAINE_RETURN_IF_ERROR(CheckFits(checkpoint->folder(), needs, options.ram));
+      .scratch = cpu->ScratchBytes(shape, dense_options, ExpertFormats(*checkpoint), options.mtp),
+      .kv_bytes_per_token = shape.layers * KvRowBytes(shape, options.kv_type),
+      .expert_bytes = layout.layers() == 0 ? 0
+                                           : StoredExpertBytes(layout.Matrices(
+                                                 LayerId{shape.dense_layers}, ExpertId{0})),
+      .classes = {layout.classes().begin(), layout.classes().end()},
+      .slots = options.experts.slots,
+      .staging = options.experts.staging};
+  auto plan = MakePlan(shape, request);
+  if (!plan.has_value()) return Fail(plan.error(), Printable(folder));
   if (pages != dense_options.pages) {
     return Fail(ErrorKind::kUsage,
                 fmt::format("{} KV pages; at most {} can be numbered: use larger pages", pages, INT32_MAX));
   }
-  MORAINE_ASSIGN_OR_RETURN(
-      std::unique_ptr<ModelWeights> weights,
-      ModelWeights::Load(checkpoint, cpu->topology(), cpu->node_workers(), options.progress));
+  MORAINE_ASSIGN_OR_RETURN(std::unique_ptr<ModelWeights> weights,
+                           ModelWeights::Load(checkpoint, cpu->topology(), options.progress));
+  MORAINE_ASSIGN_OR_RETURN(std::unique_ptr<ExpertCache> cache,
+                           ExpertCache::Open(checkpoint, std::move(layout), *weights, cpu->topology(),
+                                             CacheOptions(options.experts, *plan)));
+  // What does not fit is read when it is wanted: the first token need not wait for the rest.
+  if (plan->holds_all) MORAINE_RETURN_IF_ERROR(cache->Fill(options.progress));
   MORAINE_ASSIGN_OR_RETURN(std::unique_ptr<Dense> dense,
                            cpu->MakeDense(shape, weights->dense(), dense_options));
-  return std::unique_ptr<Engine>(
-      new Engine(std::make_unique<State>(options, std::move(checkpoint), std::move(weights), std::move(cpu),
-                                         std::move(dense), context, dense_options.pages)));
+  return std::unique_ptr<Engine>(new Engine(std::make_unique<State>(
+      options, std::move(checkpoint), *std::move(plan), std::move(cpu), std::move(weights), std::move(cache),
+      std::move(dense), context, dense_options.pages)));
 }
 
 const ModelShape& Engine::shape() const { return state_->shape; }
 const GenerationDefaults& Engine::generation() const { return state_->checkpoint->generation(); }
 int64_t Engine::context() const { return state_->context; }
-const EngineStats& Engine::stats() const { return state_->stats; }
+const Plan& Engine::plan() const { return state_->plan; }
+
+EngineStats Engine::stats() const {
+  EngineStats stats = state_->stats;
+  const ExpertCacheStats experts = state_->cache->stats();
+  stats.ram_bytes += experts.ram_bytes;
+  stats.nvme_bytes += experts.nvme_bytes - state_->filled_bytes;
+  stats.expert_hits = experts.hits;
+  stats.expert_misses = experts.misses;
+  return stats;
+}
+
+std::vector<std::string> Engine::Notices() const {
+  std::vector<std::string> notices = state_->plan.warnings;
+  for (std::string& notice : state_->cache->streamer().Notices()) notices.push_back(std::move(notice));
+  return notices;
+}
 
 std::string Engine::Describe() const {
-  return fmt::format("{} thread{}, kernels {}, KV {} for {} positions", state_->cpu->threads(),
+  return fmt::format("{} thread{}, kernels {}, KV {} for {} positions; {}", state_->cpu->threads(),
                      state_->cpu->threads() == 1 ? "" : "s", state_->cpu->KernelNames(),
-                     Name(state_->options.kv_type), state_->context);
+                     Name(state_->options.kv_type), state_->context, state_->cache->Describe());
 }
 
 GemmReport Engine::PrefillReport() const { return state_->cpu->PrefillReport(); }
@@ -256,14 +292,16 @@ Status Engine::Run(std::span<const StepInput> inputs) {
                                .mode = ChooseAttentionMode(s.shape, count, length)});
     row += count;
   }
-  const int64_t experts_before = s.parts.experts_read;
-  MORAINE_RETURN_IF_ERROR(DecodeStep(s.parts, s.sequence_rows,
-                                     std::span(s.embedded).first(static_cast<size_t>(row * s.shape.hidden))));
+  const Status walked = DecodeStep(
+      s.parts, s.sequence_rows, std::span(s.embedded).first(static_cast<size_t>(row * s.shape.hidden)));
+  if (!walked.has_value()) {
+    s.cache->Abandon();
+    return walked;
+  }
   for (const StepInput& input : inputs) input.sequence->length_ += static_cast<int64_t>(input.tokens.size());
   s.stats.rows += row;
   s.stats.steps += 1;
-  s.stats.ram_bytes +=
-      s.weights->dense_bytes_per_row() + (s.parts.experts_read - experts_before) * s.weights->expert_bytes();
+  s.stats.ram_bytes += s.weights->dense_bytes_per_row();
   s.stats.nvme_bytes += row * s.weights->embedding_row_bytes();
   return {};
 }

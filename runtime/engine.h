@@ -10,16 +10,30 @@
 #include <vector>
 
 #include "cpu/gemm/gemm_report.h"
+#include "policies/eviction.h"
 #include "runtime/core/ids.h"
 #include "runtime/core/kv_format.h"
 #include "runtime/core/model_shape.h"
 #include "runtime/core/result.h"
 #include "runtime/decode_step.h"
+#include "runtime/expert_cache.h"
+#include "runtime/planner.h"
 #include "storage/hf_config.h"
+#include "storage/streamer.h"
 
 namespace moraine {
 
 class KvAllocator;
+
+/// Routed experts: how many stay in memory, which, and how the others are read.
+struct ExpertOptions {
+  std::optional<int64_t> slots;    // empty: as many as memory holds
+  std::optional<int32_t> staging;  // of them, for what is missing; empty: by the plan
+  std::optional<int32_t> floor;    // kept experts of a layer that others cannot take; empty: by the plan
+  bool second_touch = false;       // a newcomer is kept only from its second use on
+  EvictionOptions eviction;
+  StreamerOptions streamer;
+};
 
 struct EngineOptions {
   int64_t context = 0;          // positions per sequence; 0: the smaller of the model's context and 8192
@@ -32,7 +46,10 @@ struct EngineOptions {
   std::string topology;          // CpuOptions::topology
   bool f32_activations = false;  // no product rounds its input, to int8 or to bf16: slower
   bool mtp = false;              // load the MTP layers too
-  std::optional<int64_t> ram;    // ceiling in bytes; empty: what the kernel calls available
+  std::optional<int64_t> ram;    // ceiling in bytes over all the process holds; empty: what the kernel and the
+                                 // control groups allow, less `margin`
+  std::optional<int64_t> margin;  // empty: 256 MiB, or a fiftieth if that is more
+  ExpertOptions experts;
   LoadProgress progress;         // may be empty
   RouteObserver observer;        // may be empty; must not call the engine
 };
@@ -73,7 +90,9 @@ struct EngineStats {
   int64_t steps = 0;
   int64_t vram_bytes = 0;
   int64_t ram_bytes = 0;   // dense weights once per step, routed experts once per layer and step
-  int64_t nvme_bytes = 0;  // embedding rows
+  int64_t nvme_bytes = 0;  // embedding rows, and experts that were missing
+  int64_t expert_hits = 0;    // distinct experts of a layer and step that were in memory
+  int64_t expert_misses = 0;  // that were not
 };
 
 /// All calls come from one thread and block until done. Tokens outside the vocabulary and sequences that
@@ -89,7 +108,12 @@ class Engine {
   const ModelShape& shape() const;
   const GenerationDefaults& generation() const;
   int64_t context() const;
-  const EngineStats& stats() const;
+  EngineStats stats() const;
+  /// How memory was divided; what Open took its sizes from.
+  const Plan& plan() const;
+  /// What the streamer had to do without, each said once ("io_uring is refused here: ..."), and the plan's
+  /// warnings.
+  std::vector<std::string> Notices() const;
   /// "2 threads, fp8-e4m3-block: avx2, ...": for the start-up line.
   std::string Describe() const;
 

@@ -23,8 +23,11 @@ struct Need {
 std::vector<Need> FixedNeeds(const PlanRequest& r) {
   std::vector<Need> needs;
   for (size_t c = 0; c < r.weights.size(); ++c) {
+    // Of routed experts only the scales of FP8 blocks stay whatever happens.
+    const auto name = static_cast<TensorClass>(c);
     if (r.weights[c] > 0)
-      needs.push_back({std::string(Name(static_cast<TensorClass>(c))), static_cast<double>(r.weights[c])});
+      needs.push_back({name == TensorClass::kRouted ? "expert scales" : std::string(Name(name)),
+                       static_cast<double>(r.weights[c])});
   }
   needs.push_back({"kv", r.kv});
   needs.push_back({"scratch", r.scratch});

@@ -97,7 +97,8 @@ struct StreamerStats {
 class Streamer final : public TicketSource {
  public:
   /// `files` outlive the streamer; indices into it are StreamRange::file. kUsage: an option out of range.
-  /// kIo: no descriptor or thread left. kModel or kIo: a file is no longer the one that was opened.
+  /// kIo: no descriptor or thread left, or a file is no longer the one that was opened. kHardware: io_uring
+  /// was demanded and is refused.
   static Result<std::unique_ptr<Streamer>> Open(std::span<const File> files, const StreamerOptions& options);
   /// The same over a backend of the caller's: how tests bring a drive that fails.
   static Result<std::unique_ptr<Streamer>> Open(std::span<const File> files, const StreamerOptions& options,

@@ -7,7 +7,7 @@
 #include <random>
 
 #include "cpu/topology.h"
-#include "runtime/available_memory.h"
+#include "runtime/memory_limit.h"
 #include "tools/bench/read_bandwidth.h"
 #include "tools/commands.h"
 #include "tools/engine_flags.h"
@@ -71,7 +71,8 @@ class Bench {
 
  private:
   Status OpenYardstick() {
-    MORAINE_ASSIGN_OR_RETURN(const int64_t available, AvailableMemory());
+    MORAINE_ASSIGN_OR_RETURN(const MemoryLimit limit, FindMemoryLimit());
+    const int64_t available = limit.bytes - ResidentBytes();
     if (available < kYardstickBytes) {
       return Fail(
           ErrorKind::kDoesNotFit,

@@ -46,11 +46,12 @@ void AddEngineFlags(CLI::App& command, EngineFlags* flags) {
 }
 
 Result<EngineOptions> MakeEngineOptions(const EngineFlags& flags) {
-  EngineOptions options{.context = flags.ctx,
-                        .threads = flags.threads,
-                        .isa = flags.isa,
-                        .f32_activations = flags.activations == "f32",
-                        .progress = ProgressBar("loading")};
+  EngineOptions options;
+  options.context = flags.ctx;
+  options.threads = flags.threads;
+  options.isa = flags.isa;
+  options.f32_activations = flags.activations == "f32";
+  options.progress = ProgressBar("loading");
   const auto kv_type = ParseKvType(flags.kv_type);
   if (!kv_type)
     return Fail(ErrorKind::kUsage,

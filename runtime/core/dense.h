@@ -35,7 +35,7 @@ struct SequenceRows {
   AttentionMode mode = AttentionMode::kAbsorbed;
 };
 
-/// Router output of the step's rows. Host memory, valid until the next call on the same Dense.
+/// Router output of the step's rows. Host memory, valid until the layer's Combine.
 struct Routing {
   int32_t rows = 0;                  // T
   int32_t top_k = 0;                 // K

@@ -181,7 +181,12 @@ TEST(MtpStep, DraftsTheLogitsOfThePublishedCode) {
   const auto checkpoint = std::make_shared<const Checkpoint>(std::move(*opened));
   const ModelShape& shape = checkpoint->shape();
   const auto cpu = *CpuBackend::Create({.threads = 2, .f32_activations = true});
-  const auto weights = *ModelWeights::Load(checkpoint, cpu->topology(), cpu->node_workers(), {});
+  const auto weights = *ModelWeights::Load(checkpoint, cpu->topology(), {});
+  ExpertLayout layout(*checkpoint, cpu->node_workers());
+  ExpertCacheOptions slots;
+  for (const SlotClass& c : layout.classes()) slots.slots.push_back(c.layers * shape.experts);
+  const auto cache =
+      *ExpertCache::Open(checkpoint, std::move(layout), *weights, cpu->topology(), slots);
   const auto& ids = golden.Ints("ids");
   const auto rows = static_cast<int32_t>(ids.size());
   const auto dense = *cpu->MakeDense(
@@ -190,7 +195,7 @@ TEST(MtpStep, DraftsTheLogitsOfThePublishedCode) {
   const std::array formats = {WeightFormat::kBf16};
   const auto experts = cpu->MakeExperts(shape, rows, formats);
   ExpertGrouping grouping(shape.experts, shape.top_k, rows);
-  StepParts parts{shape, *weights, *dense, *experts, grouping, {}};
+  StepParts parts{shape, *dense, *experts, *cache, grouping, {}};
   std::vector<float> embedded(static_cast<size_t>(rows * shape.hidden));
   ASSERT_TRUE(weights->Embed(ids, embedded).has_value());
   const PageId page{0};
