@@ -14,11 +14,11 @@ namespace moraine {
 
 struct EvictionOptions {
   std::string policy = "ewma";   // one of EvictionNames()
-  double half_life = 16;         // tokens; of ewma's fast score
-  double slow_half_life = 4096;  // tokens; of its slow score
-  double slow_weight = 0.2;      // score = fast + slow_weight * slow
-  double hysteresis = 0.3;       // ewma: a newcomer must beat its victim by this share
-  std::vector<float> profile;    // pinned: [keys] uses counted earlier; a key beyond it has none
+  double half_life = 16;         // tokens, 1 to 1e9; of ewma's fast score
+  double slow_half_life = 4096;  // tokens, 1 to 1e9; of its slow score
+  double slow_weight = 0.2;      // 0 to 100: score = fast + slow_weight * slow
+  double hysteresis = 0.3;       // 0 to 100; ewma: a newcomer must beat its victim by this share
+  std::vector<float> profile;    // pinned: [keys] uses counted earlier, 0 or more; a key beyond it has none
 };
 
 /// Keys are 0 .. keys - 1 (layer * experts + expert). No thread, clock, file or randomness: the same calls
@@ -38,7 +38,11 @@ class Eviction {
   virtual double margin() const { return 1; }
 };
 
-/// For `keys` keys. kUsage names an unknown policy and the known ones, or the option that is out of range.
+/// kUsage names the option that is out of range, its value and the range; an unknown policy and the known
+/// ones.
+Status CheckEviction(const EvictionOptions& options);
+
+/// For `keys` keys. Errors are CheckEviction's; `pinned` without a profile is kUsage too.
 Result<std::unique_ptr<Eviction>> MakeEviction(const EvictionOptions& options, int32_t keys);
 
 /// The names MakeEviction knows, the default first.

@@ -27,10 +27,14 @@ SlotTable::SlotTable(const SlotTableOptions& options, std::unique_ptr<Eviction> 
   free_.resize(static_cast<size_t>(options.slots));
   std::iota(free_.rbegin(), free_.rend(), 0);
   staging_.reserve(static_cast<size_t>(options.slots));
-  kept_keys_.reserve(static_cast<size_t>(most_kept_));
+  kept_keys_.resize(n);
+  layer_of_.resize(n);
+  for (int32_t key = 0; key < keys; ++key) layer_of_[static_cast<size_t>(key)] = key / options.experts;
   newcomers_.reserve(static_cast<size_t>(options.slots));
-  scores_.resize(static_cast<size_t>(most_kept_));
-  newcomer_scores_.resize(static_cast<size_t>(options.slots));
+  is_newcomer_.assign(n, 0);
+  scores_.resize(n);
+  ranked_.reserve(static_cast<size_t>(options.slots));
+  worst_.resize(static_cast<size_t>(options.layers));
 }
 
 int32_t SlotTable::Placeable() const {
@@ -58,6 +62,7 @@ std::optional<SlotTable::Placed> SlotTable::Place(int32_t key, bool look_ahead) 
   guessed_[k] = look_ahead ? 1 : 0;
   if (look_ahead) ++counters_.look_ahead;
   staging_.push_back(key);
+  if (slots() >= keys()) Keep(key);  // nobody will ever want its slot
   Pin(key);
   return placed;
 }
@@ -75,78 +80,100 @@ void SlotTable::Use(int32_t key, int32_t uses, bool hit) {
   guessed_[k] = 0;
   uses_[k] = static_cast<uint8_t>(std::min(2, uses_[k] + 1));
   eviction_->Use(key, uses);
-  if (kept_[k] == 0 && std::find(newcomers_.begin(), newcomers_.end(), key) == newcomers_.end())
-    newcomers_.push_back(key);
+  if (kept_[k] == 0 && std::exchange(is_newcomer_[k], 1) == 0) newcomers_.push_back(key);
 }
 
-// The best newcomers against the worst kept keys; each kept key may lose its place once.
 void SlotTable::Settle() {
-  if (newcomers_.empty()) return;
-  std::erase_if(newcomers_, [&](int32_t key) {
-    const auto k = static_cast<size_t>(key);
-    return slot_of_[k] < 0 || kept_[k] != 0 || (options_.second_touch && uses_[k] < 2);
-  });
-  const auto count = newcomers_.size();
-  eviction_->Scores(newcomers_, std::span(newcomer_scores_).first(count));
-  std::span<double> scores = std::span(scores_).first(kept_keys_.size());
-  bool scored = false;
-  for (size_t i = 0; i < count; ++i) {
-    const int32_t key = newcomers_[i];
-    if (static_cast<int32_t>(kept_keys_.size()) < most_kept_) {
-      Keep(key);
-      continue;
+  RankNewcomers();
+  size_t next = 0;
+  for (; next < ranked_.size() && kept_count_ < most_kept_; ++next) Keep(ranked_[next].key);
+  if (next < ranked_.size() && most_kept_ > 0) {
+    for (size_t layer = 0; layer < worst_.size(); ++layer) {
+      const auto first = layer * static_cast<size_t>(options_.experts);
+      const auto count = static_cast<size_t>(kept_in_layer_[layer]);
+      eviction_->Scores(std::span(kept_keys_).subspan(first, count),
+                        std::span(scores_).subspan(first, count));
+      FindWorst(layer);
     }
-    if (most_kept_ == 0) break;
-    if (!std::exchange(scored, true)) {
-      scores = std::span(scores_).first(kept_keys_.size());
-      eviction_->Scores(kept_keys_, scores);
+    for (; next < ranked_.size(); ++next) {
+      const std::optional<size_t> layer = LayerToTakeFrom(ranked_[next]);
+      if (!layer) continue;
+      Demote(worst_[*layer].key);
+      Keep(ranked_[next].key);
+      scores_[KeptIndex(ranked_[next].key)] = ranked_[next].score;
+      FindWorst(*layer);
+      ++counters_.promoted;
     }
-    size_t worst = kept_keys_.size();
-    for (size_t at = 0; at < kept_keys_.size(); ++at) {
-      const int32_t layer = LayerOf(kept_keys_[at]);
-      if (pins_[static_cast<size_t>(kept_keys_[at])] > 0) continue;
-      if (layer != LayerOf(key) && kept_in_layer_[static_cast<size_t>(layer)] <= options_.floor) continue;
-      if (worst == kept_keys_.size() || scores[at] < scores[worst]) worst = at;
-    }
-    if (worst == kept_keys_.size() || newcomer_scores_[i] <= eviction_->margin() * scores[worst]) continue;
-    // The newcomer takes the victim's place in the list, so that `scores` goes on to match.
-    const int32_t victim = kept_keys_[worst];
-    Demote(victim);
-    Keep(key);
-    MORAINE_CHECK(kept_at_[static_cast<size_t>(key)] == static_cast<int32_t>(kept_keys_.size()) - 1);
-    std::swap(scores[worst], scores[kept_keys_.size() - 1]);
-    scores[kept_keys_.size() - 1] = newcomer_scores_[i];
-    ++counters_.promoted;
   }
+  for (const int32_t key : newcomers_) is_newcomer_[static_cast<size_t>(key)] = 0;
   newcomers_.clear();
 }
 
-// Out of staging, into kept_keys_ at its end.
+void SlotTable::RankNewcomers() {
+  ranked_.clear();
+  if (newcomers_.empty()) return;
+  const std::span<double> scores = std::span(scores_).first(newcomers_.size());
+  eviction_->Scores(newcomers_, scores);
+  for (size_t i = 0; i < newcomers_.size(); ++i) {
+    const int32_t key = newcomers_[i];
+    if (options_.second_touch && uses_[static_cast<size_t>(key)] < 2) continue;
+    ranked_.push_back({scores[i], key});
+  }
+  std::sort(ranked_.begin(), ranked_.end(), Better);
+}
+
+void SlotTable::FindWorst(size_t layer) {
+  const auto first = layer * static_cast<size_t>(options_.experts);
+  Candidate worst{0, -1};
+  for (size_t i = first; i < first + static_cast<size_t>(kept_in_layer_[layer]); ++i) {
+    const Candidate candidate{scores_[i], kept_keys_[i]};
+    if (worst.key >= 0 && Better(candidate, worst)) continue;
+    if (pins_[static_cast<size_t>(candidate.key)] == 0) worst = candidate;
+  }
+  worst_[layer] = worst;
+}
+
+// The layer whose worst key `newcomer` beats and may replace: its own, or one above its floor.
+std::optional<size_t> SlotTable::LayerToTakeFrom(const Candidate& newcomer) const {
+  std::optional<size_t> from;
+  for (size_t layer = 0; layer < worst_.size(); ++layer) {
+    if (worst_[layer].key < 0) continue;
+    if (layer != LayerOf(newcomer.key) && kept_in_layer_[layer] <= options_.floor) continue;
+    if (!from || Better(worst_[*from], worst_[layer])) from = layer;
+  }
+  if (from && newcomer.score <= eviction_->margin() * worst_[*from].score) from.reset();
+  return from;
+}
+
+// Out of staging, into its layer's kept keys at their end.
 void SlotTable::Keep(int32_t key) {
   std::erase(staging_, key);
   const auto k = static_cast<size_t>(key);
   kept_[k] = 1;
-  kept_at_[k] = static_cast<int32_t>(kept_keys_.size());
-  kept_keys_.push_back(key);
-  ++kept_in_layer_[static_cast<size_t>(LayerOf(key))];
+  kept_at_[k] = kept_in_layer_[LayerOf(key)]++;
+  kept_keys_[KeptIndex(key)] = key;
+  ++kept_count_;
 }
 
-// Out of kept_keys_ (its last moves to the gap), to the end of staging.
+// Out of its layer's kept keys (their last moves to the gap, and its score), to the end of staging.
 void SlotTable::Demote(int32_t key) {
   const auto k = static_cast<size_t>(key);
-  const auto at = static_cast<size_t>(kept_at_[k]);
-  kept_keys_[at] = kept_keys_.back();
-  kept_at_[static_cast<size_t>(kept_keys_[at])] = static_cast<int32_t>(at);
-  kept_keys_.pop_back();
+  const size_t gap = KeptIndex(key);
+  const int32_t last = --kept_in_layer_[LayerOf(key)];
+  const size_t end = gap + static_cast<size_t>(last - kept_at_[k]);
+  kept_keys_[gap] = kept_keys_[end];
+  scores_[gap] = scores_[end];
+  kept_at_[static_cast<size_t>(kept_keys_[gap])] = kept_at_[k];
   kept_at_[k] = -1;
   kept_[k] = 0;
-  --kept_in_layer_[static_cast<size_t>(LayerOf(key))];
+  --kept_count_;
   staging_.push_back(key);
 }
 
 void SlotTable::Vacate(int32_t key) {
   const auto k = static_cast<size_t>(key);
   std::erase(staging_, key);
+  if (std::exchange(is_newcomer_[k], 0) != 0) std::erase(newcomers_, key);
   free_.push_back(slot_of_[k]);
   key_of_[static_cast<size_t>(slot_of_[k])] = -1;
   slot_of_[k] = -1;
@@ -157,7 +184,6 @@ void SlotTable::Forget(int32_t key) {
   const auto k = static_cast<size_t>(key);
   MORAINE_CHECK(slot_of_[k] >= 0 && pins_[k] == 0);
   if (kept_[k] != 0) Demote(key);
-  std::erase(newcomers_, key);
   Vacate(key);
 }
 

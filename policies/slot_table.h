@@ -3,7 +3,7 @@
 //
 // A slot is free, kept or staging. A missing expert always lands in a staging slot (the one filled longest
 // ago), and only Settle, after its layer has run, decides whether it becomes kept; then the kept key it beat
-// becomes staging, and stays usable until its slot is needed.
+// becomes staging, and stays usable until its slot is needed. Of keys with equal scores the lower stays.
 #pragma once
 
 #include <cstdint>
@@ -63,7 +63,8 @@ class SlotTable {
   /// Tokens begin / a present key is used: see Eviction. `hit`: it was there without Place.
   void Tick(int32_t tokens) { eviction_->Tick(tokens); }
   void Use(int32_t key, int32_t uses, bool hit);
-  /// After a layer's experts have run: staging keys used since the last Settle may become kept.
+  /// After a layer's experts have run: staging keys used since the last Settle may become kept, the best
+  /// first, each against the worst kept key that may go. One pass over the kept keys.
   void Settle();
 
   /// Its slot is free again (its bytes could not be read). REQUIRES not pinned.
@@ -73,27 +74,47 @@ class SlotTable {
   bool Kept(int32_t key) const { return kept_[static_cast<size_t>(key)]; }
 
  private:
-  int32_t LayerOf(int32_t key) const { return key / options_.experts; }
+  struct Candidate {
+    double score;
+    int32_t key;
+  };
+  // Whether `a` deserves its place more than `b` does.
+  static bool Better(const Candidate& a, const Candidate& b) {
+    return a.score != b.score ? a.score > b.score : a.key < b.key;
+  }
+
+  size_t LayerOf(int32_t key) const { return static_cast<size_t>(layer_of_[static_cast<size_t>(key)]); }
+  size_t KeptIndex(int32_t key) const {
+    return LayerOf(key) * static_cast<size_t>(options_.experts) +
+           static_cast<size_t>(kept_at_[static_cast<size_t>(key)]);
+  }
+  void RankNewcomers();
+  void FindWorst(size_t layer);
+  std::optional<size_t> LayerToTakeFrom(const Candidate& newcomer) const;
   void Keep(int32_t key);
   void Demote(int32_t key);
   void Vacate(int32_t key);
 
   SlotTableOptions options_;
   std::unique_ptr<Eviction> eviction_;
-  std::vector<int32_t> slot_of_;    // [key], -1: absent
-  std::vector<int32_t> key_of_;     // [slot], -1: free
-  std::vector<int32_t> pins_;       // [key]
-  std::vector<uint8_t> kept_;       // [key]
-  std::vector<uint8_t> guessed_;    // [key] placed by a guess and not yet used
-  std::vector<uint8_t> uses_;       // [key] since it was placed, up to two
-  std::vector<int32_t> free_;       // slots; the last is given first
-  std::vector<int32_t> staging_;    // keys, the one to go first in front
-  std::vector<int32_t> kept_keys_;  // in any order
-  std::vector<int32_t> kept_at_;    // [key] where in kept_keys_
-  std::vector<int32_t> kept_in_layer_;
-  std::vector<int32_t> newcomers_;  // staging keys used since the last Settle
-  std::vector<double> scores_;
-  std::vector<double> newcomer_scores_;
+  std::vector<int32_t> slot_of_;        // [key], -1: absent
+  std::vector<int32_t> key_of_;         // [slot], -1: free
+  std::vector<int32_t> pins_;           // [key]
+  std::vector<uint8_t> kept_;           // [key]
+  std::vector<uint8_t> guessed_;        // [key] placed by a guess and not yet used
+  std::vector<uint8_t> uses_;           // [key] since it was placed, up to two
+  std::vector<int32_t> layer_of_;       // [key]
+  std::vector<int32_t> free_;           // slots; the last is given first
+  std::vector<int32_t> staging_;        // keys, the one to go first in front
+  std::vector<int32_t> kept_keys_;      // [layer * experts + i], i < kept_in_layer_[layer]: in any order
+  std::vector<int32_t> kept_at_;        // [key] its i
+  std::vector<int32_t> kept_in_layer_;  // [layer]
+  int32_t kept_count_ = 0;
+  std::vector<int32_t> newcomers_;    // staging keys used since the last Settle
+  std::vector<uint8_t> is_newcomer_;  // [key]
+  std::vector<double> scores_;        // beside newcomers_, then beside kept_keys_
+  std::vector<Candidate> ranked_;     // newcomers, the best first
+  std::vector<Candidate> worst_;      // [layer] its worst kept key that no pin holds; key -1: none
   int32_t most_kept_;
   SlotCounters counters_;
 };

@@ -29,8 +29,8 @@ struct StepParts {
 };
 
 /// Runs `embedded` [T, H], the rows of `sequences`, through layers 0..L-1. Their hidden states stay in
-/// `parts.dense`, ready for Head. Allocates nothing. Errors are those of Dense, Experts and ExpertCache; after
-/// one, the caller calls ExpertCache::Abandon.
+/// `parts.dense`, ready for Head. Allocates nothing. Errors are those of Dense, Experts and ExpertCache;
+/// after one, the caller calls ExpertCache::Abandon.
 Status DecodeStep(StepParts& parts, std::span<const SequenceRows> sequences, std::span<const float> embedded);
 
 /// Runs MTP layer `layer` on rows whose hidden states after the final norm are `hidden` and whose next tokens

@@ -120,8 +120,8 @@ Status Sequence::Grow(int64_t length) {
 }
 
 struct Engine::State {
-  State(EngineOptions options_in, std::shared_ptr<const Checkpoint> checkpoint_in,
-        Plan plan_in, std::unique_ptr<CpuBackend> cpu_in, std::unique_ptr<ModelWeights> weights_in,
+  State(EngineOptions options_in, std::shared_ptr<const Checkpoint> checkpoint_in, Plan plan_in,
+        std::unique_ptr<CpuBackend> cpu_in, std::unique_ptr<ModelWeights> weights_in,
         std::unique_ptr<ExpertCache> cache_in, std::unique_ptr<Dense> dense_in, int64_t context_in,
         int32_t pages)
       : options(std::move(options_in)),
@@ -157,7 +157,7 @@ struct Engine::State {
   KvAllocator allocator;
   EngineStats stats;
   int64_t filled_bytes = cache->stats().nvme_bytes;  // by Open, not by steps
-  std::vector<float> embedded;  // [T, H]
+  std::vector<float> embedded;                       // [T, H]
   std::vector<SequenceRows> sequence_rows;
   std::vector<int32_t> last_rows;
   std::vector<float> logits;  // of a step's last rows, when there are more than one Head holds
@@ -203,9 +203,9 @@ Result<std::unique_ptr<Engine>> Engine::Open(const std::string& folder, const En
             static_cast<double>(KvRowBytes(shape, options.kv_type)),
       .scratch = cpu->ScratchBytes(shape, dense_options, ExpertFormats(*checkpoint), options.mtp),
       .kv_bytes_per_token = shape.layers * KvRowBytes(shape, options.kv_type),
-      .expert_bytes = layout.layers() == 0 ? 0
-                                           : StoredExpertBytes(layout.Matrices(
-                                                 LayerId{shape.dense_layers}, ExpertId{0})),
+      .expert_bytes = layout.layers() == 0
+                          ? 0
+                          : StoredExpertBytes(layout.Matrices(LayerId{shape.dense_layers}, ExpertId{0})),
       .classes = {layout.classes().begin(), layout.classes().end()},
       .slots = options.experts.slots,
       .staging = options.experts.staging};
@@ -292,8 +292,8 @@ Status Engine::Run(std::span<const StepInput> inputs) {
                                .mode = ChooseAttentionMode(s.shape, count, length)});
     row += count;
   }
-  const Status walked = DecodeStep(
-      s.parts, s.sequence_rows, std::span(s.embedded).first(static_cast<size_t>(row * s.shape.hidden)));
+  const Status walked = DecodeStep(s.parts, s.sequence_rows,
+                                   std::span(s.embedded).first(static_cast<size_t>(row * s.shape.hidden)));
   if (!walked.has_value()) {
     s.cache->Abandon();
     return walked;

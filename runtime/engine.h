@@ -46,12 +46,12 @@ struct EngineOptions {
   std::string topology;          // CpuOptions::topology
   bool f32_activations = false;  // no product rounds its input, to int8 or to bf16: slower
   bool mtp = false;              // load the MTP layers too
-  std::optional<int64_t> ram;    // ceiling in bytes over all the process holds; empty: what the kernel and the
-                                 // control groups allow, less `margin`
+  std::optional<int64_t> ram;  // ceiling in bytes over all the process holds; empty: what the kernel and the
+                               // control groups allow, less `margin`
   std::optional<int64_t> margin;  // empty: 256 MiB, or a fiftieth if that is more
   ExpertOptions experts;
-  LoadProgress progress;         // may be empty
-  RouteObserver observer;        // may be empty; must not call the engine
+  LoadProgress progress;   // may be empty
+  RouteObserver observer;  // may be empty; must not call the engine
 };
 
 /// A sequence's place in the KV cache. Move-only; gives its pages back when destroyed, before its engine is.
@@ -89,8 +89,8 @@ struct EngineStats {
   int64_t rows = 0;  // tokens run through the layers
   int64_t steps = 0;
   int64_t vram_bytes = 0;
-  int64_t ram_bytes = 0;   // dense weights once per step, routed experts once per layer and step
-  int64_t nvme_bytes = 0;  // embedding rows, and experts that were missing
+  int64_t ram_bytes = 0;      // dense weights once per step, routed experts once per layer and step
+  int64_t nvme_bytes = 0;     // embedding rows, and experts that were missing
   int64_t expert_hits = 0;    // distinct experts of a layer and step that were in memory
   int64_t expert_misses = 0;  // that were not
 };

@@ -19,7 +19,8 @@ constexpr int kSlotBits = 32;
 
 enum class SlotState : uint8_t { kEmpty, kReading, kReady, kFailed };
 
-SlotTableOptions TableOptions(const ExpertCacheOptions& o, const SlotClass& c, int32_t experts, int32_t slots) {
+SlotTableOptions TableOptions(const ExpertCacheOptions& o, const SlotClass& c, int32_t experts,
+                              int32_t slots) {
   return {.layers = c.layers,
           .experts = experts,
           .slots = slots,
@@ -80,15 +81,15 @@ Result<std::unique_ptr<ExpertCache>> ExpertCache::Open(std::shared_ptr<const Che
                                                        const ExpertCacheOptions& options) {
   const ModelShape& shape = checkpoint->shape();
   MORAINE_CHECK_EQ(options.slots.size(), layout.classes().size());
-  std::unique_ptr<ExpertCache> cache(
-      new ExpertCache(std::move(checkpoint), std::move(layout), weights));
+  std::unique_ptr<ExpertCache> cache(new ExpertCache(std::move(checkpoint), std::move(layout), weights));
   StreamerOptions streamer = options.streamer;
   for (size_t c = 0; c < options.slots.size(); ++c) {
     const SlotClass& size = cache->layout_.classes()[c];
     const int32_t slots = std::min(options.slots[c], size.layers * shape.experts);
     MORAINE_ASSIGN_OR_RETURN(std::unique_ptr<Eviction> eviction,
                              MakeEviction(options.eviction, size.layers * shape.experts));
-    auto pool = std::make_unique<Pool>(TableOptions(options, size, shape.experts, slots), std::move(eviction), c);
+    auto pool =
+        std::make_unique<Pool>(TableOptions(options, size, shape.experts, slots), std::move(eviction), c);
     pool->node_bytes = size.node_bytes;
     for (size_t n = 0; n < size.node_bytes.size(); ++n) {
       const int64_t bytes = size.node_bytes[n] * slots;
@@ -163,7 +164,8 @@ Status ExpertCache::Settle(Pool& pool, Slot& slot) {
     streamer_->Release(std::exchange(read, kNoRead));
   }
   if (error) {
-    slot.error = {error->kind, fmt::format("expert {} of layer {}: {}", expert.value, layer.value, error->message)};
+    slot.error = {error->kind,
+                  fmt::format("expert {} of layer {}: {}", expert.value, layer.value, error->message)};
     slot.state = SlotState::kFailed;
     if (slot.stuck) pool.table.Pin(slot.key);
     return tl::unexpected(slot.error);
@@ -238,9 +240,9 @@ void ExpertCache::BeginStep(int32_t rows) {
 void ExpertCache::BeginLayer(LayerId layer, const Routing& routing) {
   current_ = &PoolOf(layer);
   const auto at = std::find(current_->layers.begin(), current_->layers.end(), layer);
-  current_->access.BeginLayer(
-      static_cast<int32_t>(at - current_->layers.begin()),
-      {routing.experts, static_cast<size_t>(int64_t{routing.rows} * routing.top_k)}, routing.top_k);
+  current_->access.BeginLayer(static_cast<int32_t>(at - current_->layers.begin()),
+                              {routing.experts, static_cast<size_t>(int64_t{routing.rows} * routing.top_k)},
+                              routing.top_k);
 }
 
 Result<size_t> ExpertCache::Next(std::span<ExpertWork> work) {

@@ -1,9 +1,9 @@
 // ExpertCache: which routed experts are in memory, and how the others get there.
 //
 // Fixed slots, in huge pages of the NUMA node that reads them, filled straight from the checkpoint's files.
-// policies/slot_table.h decides who stays; this moves the bytes. An expert that is missing is read while those
-// that are there are computed (experts.h: ExpertWork::ready), and its layer goes on in batches where the slots
-// cannot hold all it needs, the next batch being read meanwhile.
+// policies/slot_table.h decides who stays; this moves the bytes. An expert that is missing is read while
+// those that are there are computed (experts.h: ExpertWork::ready), and its layer goes on in batches where
+// the slots cannot hold all it needs, the next batch being read meanwhile.
 //
 //   BeginStep(rows)
 //   for each MoE layer:

@@ -20,8 +20,8 @@ int64_t Room(int64_t bytes) { return Blocks(bytes + kStreamBlock - 1); }
 
 // Where one matrix's rows lie in the node's part of a slot.
 struct Part {
-  StoredTensor tensor;    // these rows
-  int64_t rows = 0;       // offsets of rooms; the bytes begin as deep in the room as in their block of the file
+  StoredTensor tensor;  // these rows
+  int64_t rows = 0;     // offsets of rooms; the bytes begin as deep in the room as in their block of the file
   int64_t scales = -1;
   int64_t stored_zeros = -1;
   int64_t zeros = -1;  // a byte each, made from stored_zeros
@@ -49,9 +49,7 @@ bool IsExpertMatrix(const StoredTensor& tensor) {
   return std::find(kRoles.begin(), kRoles.end(), tensor.id.role) != kRoles.end();
 }
 
-bool HasResidentScales(const StoredTensor& tensor) {
-  return tensor.scales && tensor.scales->block_rows != 1;
-}
+bool HasResidentScales(const StoredTensor& tensor) { return tensor.scales && tensor.scales->block_rows != 1; }
 
 int64_t StoredExpertBytes(const std::array<const StoredTensor*, 3>& matrices) {
   int64_t bytes = 0;
@@ -91,7 +89,8 @@ void ExpertLayout::LimitClasses() {
     std::sort(order.begin(), order.end(), [&](int32_t a, int32_t b) { return bytes(a) < bytes(b); });
     size_t nearest = 1;
     for (size_t i = 2; i < order.size(); ++i) {
-      if (bytes(order[i]) - bytes(order[i - 1]) < bytes(order[nearest]) - bytes(order[nearest - 1])) nearest = i;
+      if (bytes(order[i]) - bytes(order[i - 1]) < bytes(order[nearest]) - bytes(order[nearest - 1]))
+        nearest = i;
     }
     const int32_t into = order[nearest];
     const int32_t gone = order[nearest - 1];
@@ -167,12 +166,11 @@ void ExpertLayout::Finish(LayerId layer, ExpertId expert, NodeId node, std::byte
   for (size_t m = 0; m < matrices.size(); ++m) {
     const Part part = Place(*matrices[m], Cut(m)[n], Cut(m)[n + 1], &used);
     const StoredTensor& tensor = part.tensor;
-    FinishRows(tensor,
-               {At(base, part.rows, tensor.range), static_cast<size_t>(tensor.range.bytes)});
+    FinishRows(tensor, {At(base, part.rows, tensor.range), static_cast<size_t>(tensor.range.bytes)});
     if (part.zeros < 0) continue;
-    UnpackZeros(
-        tensor, {At(base, part.stored_zeros, *tensor.zeros), static_cast<size_t>(tensor.zeros->bytes)},
-        {reinterpret_cast<uint8_t*>(base + part.zeros), static_cast<size_t>(ScaleCount(tensor))});
+    UnpackZeros(tensor,
+                {At(base, part.stored_zeros, *tensor.zeros), static_cast<size_t>(tensor.zeros->bytes)},
+                {reinterpret_cast<uint8_t*>(base + part.zeros), static_cast<size_t>(ScaleCount(tensor))});
   }
 }
 

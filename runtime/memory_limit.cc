@@ -60,14 +60,11 @@ std::optional<MemoryLimit> CgroupMemoryLimit(const std::string& root) {
   const int64_t held = ResidentBytes(root);
   for (const CgroupFolder& folder : CgroupFolders("memory", root)) {
     const std::string stat = folder.path + "/memory.stat";
-    const auto limit =
-        ReadNumber(folder.path + (folder.v2 ? "/memory.max" : "/memory.limit_in_bytes"));
-    const auto usage =
-        ReadNumber(folder.path + (folder.v2 ? "/memory.current" : "/memory.usage_in_bytes"));
+    const auto limit = ReadNumber(folder.path + (folder.v2 ? "/memory.max" : "/memory.limit_in_bytes"));
+    const auto usage = ReadNumber(folder.path + (folder.v2 ? "/memory.current" : "/memory.usage_in_bytes"));
     if (!limit || !usage) continue;
-    const int64_t cache = folder.v2
-                              ? SumOf(stat, {"active_file", "inactive_file", "slab_reclaimable"})
-                              : SumOf(stat, {"total_active_file", "total_inactive_file"});
+    const int64_t cache = folder.v2 ? SumOf(stat, {"active_file", "inactive_file", "slab_reclaimable"})
+                                    : SumOf(stat, {"total_active_file", "total_inactive_file"});
     const int64_t bytes = std::max<int64_t>(0, *limit - std::max<int64_t>(0, *usage - cache) + held);
     if (!least || bytes < least->bytes) least = {std::min(bytes, *limit), "cgroup " + folder.path};
   }

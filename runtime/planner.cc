@@ -107,11 +107,12 @@ Result<Plan> MakePlan(const ModelShape& shape, const PlanRequest& r) {
   }
   if (fixed + least > have) {
     if (least > 0) needs.push_back({"expert slots (at least)", least});
-    return Fail(ErrorKind::kDoesNotFit,
-                fmt::format("does not fit: {} = {} are needed, {} allows {}: short by {} (a smaller --ctx shrinks "
-                            "the KV cache; more memory or smaller formats the rest)",
-                            List(needs), FormatBytes(fixed + least), r.ram.source, FormatBytes(have),
-                            FormatBytes(fixed + least - have)));
+    return Fail(
+        ErrorKind::kDoesNotFit,
+        fmt::format("does not fit: {} = {} are needed, {} allows {}: short by {} (a smaller --ctx shrinks "
+                    "the KV cache; more memory or smaller formats the rest)",
+                    List(needs), FormatBytes(fixed + least), r.ram.source, FormatBytes(have),
+                    FormatBytes(fixed + least - have)));
   }
   Plan plan{.kv_bytes_per_token = r.kv_bytes_per_token,
             .routed_experts = keys,
@@ -130,28 +131,28 @@ Result<Plan> MakePlan(const ModelShape& shape, const PlanRequest& r) {
       slot_bytes += plan.slots[c] * r.classes[c].bytes();
     }
     plan.holds_all = slots == keys;
-    plan.staging = r.staging.value_or(StagingSlots(shape.top_k, slots / static_cast<int64_t>(plan.slots.size())));
+    plan.staging =
+        r.staging.value_or(StagingSlots(shape.top_k, slots / static_cast<int64_t>(plan.slots.size())));
     plan.floor = plan.holds_all ? 0 : shape.top_k / 2;
     ram.classes.emplace_back("routed (slots)", slot_bytes);
     plan.reasons.push_back(
         plan.holds_all
             ? fmt::format("all {} routed experts have a slot", keys)
-            : fmt::format("{} slots for {} routed experts: {} is left of {} when the rest is placed", slots, keys,
-                          FormatBytes(have - fixed), FormatBytes(have)));
+            : fmt::format("{} slots for {} routed experts: {} is left of {} when the rest is placed", slots,
+                          keys, FormatBytes(have - fixed), FormatBytes(have)));
     if (slots < plan.experts_per_token) {
       const double missing = static_cast<double>(plan.experts_per_token - slots);
-      plan.warnings.push_back(fmt::format(
-          "{} slots are fewer than the {} experts a token runs: at least {} come from the drive for every token "
-          "({})",
-          slots, plan.experts_per_token, static_cast<int64_t>(missing),
-          FormatBytes(missing * static_cast<double>(r.expert_bytes))));
+      plan.warnings.push_back(
+          fmt::format("{} slots are fewer than the {} experts a token runs: at least {} come from the drive "
+                      "for every token "
+                      "({})",
+                      slots, plan.experts_per_token, static_cast<int64_t>(missing),
+                      FormatBytes(missing * static_cast<double>(r.expert_bytes))));
     }
     plan.tiers.push_back(ram);
     const int64_t on_drive = (keys - slots) * r.expert_bytes;
-    plan.tiers.push_back({.name = "nvme",
-                          .have = keys * r.expert_bytes,
-                          .used = on_drive,
-                          .classes = {{"routed", on_drive}}});
+    plan.tiers.push_back(
+        {.name = "nvme", .have = keys * r.expert_bytes, .used = on_drive, .classes = {{"routed", on_drive}}});
   } else {
     plan.tiers.push_back(ram);
   }

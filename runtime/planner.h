@@ -19,21 +19,21 @@ namespace moraine {
 
 /// What is known before anything large is taken. Bytes; doubles where a hostile shape may pass 2^63.
 struct PlanRequest {
-  MemoryLimit ram;         // the ceiling over everything
-  int64_t process = 0;     // what the process holds before it loads, and its threads and libraries will
+  MemoryLimit ram;      // the ceiling over everything
+  int64_t process = 0;  // what the process holds before it loads, and its threads and libraries will
   std::array<int64_t, kTensorClasses> weights{};  // that stay resident (ModelWeights::BytesNeeded)
   double kv = 0;
   double scratch = 0;
   int64_t kv_bytes_per_token = 0;
-  int64_t expert_bytes = 0;            // of one routed expert as stored
-  std::vector<SlotClass> classes;      // empty in a model without experts
-  std::optional<int64_t> slots;        // in all; empty: as many as fit
-  std::optional<int32_t> staging;      // of each class; empty: see StagingSlots
+  int64_t expert_bytes = 0;        // of one routed expert as stored
+  std::vector<SlotClass> classes;  // empty in a model without experts
+  std::optional<int64_t> slots;    // in all; empty: as many as fit
+  std::optional<int32_t> staging;  // of each class; empty: see StagingSlots
 };
 
 struct PlanTier {
-  std::string name;   // "ram", "nvme"
-  int64_t have = 0;   // bytes; of nvme: what the model's experts take
+  std::string name;  // "ram", "nvme"
+  int64_t have = 0;  // bytes; of nvme: what the model's experts take
   int64_t used = 0;
   std::vector<std::pair<std::string, int64_t>> classes;  // class and bytes; sums to used
   int64_t left() const { return have - used; }

@@ -4,7 +4,8 @@
 #include <gtest/gtest.h>
 #include <rapidcheck.h>
 
-#include <map>
+#include <algorithm>
+#include <optional>
 #include <set>
 
 #include "policies/eviction_lru.h"
@@ -128,6 +129,109 @@ TEST(SlotTable, AGuessCountsWhenItIsUsed) {
   EXPECT_TRUE(table.Need(5));
   EXPECT_EQ(table->counters().look_ahead, 2);
   EXPECT_EQ(table->counters().look_ahead_used, 1);
+}
+
+TEST(SlotTable, TheBestNewcomerTakesTheWorstPlace) {
+  EvictionOptions lfu{.policy = "lfu"};
+  SlotTable table({.layers = 1, .experts = 16, .slots = 5, .staging = 3}, *MakeEviction(lfu, 16));
+  const auto use = [&](int32_t key, int32_t uses) {
+    ASSERT_TRUE(table.Place(key));
+    table.Unpin(key);
+    table.Use(key, uses, false);
+  };
+  use(0, 3), use(1, 6);
+  table.Settle();
+  use(2, 5), use(3, 10), use(4, 6);
+  table.Settle();
+  EXPECT_TRUE(table.Kept(3) && table.Kept(1)) << "10 takes the place of 3; neither 6 nor 5 beats 6";
+  EXPECT_EQ(table.counters().promoted, 1);
+  use(5, 0), use(6, 11), use(7, 12);
+  table.Settle();
+  EXPECT_TRUE(table.Kept(6) && table.Kept(7));
+}
+
+// What Settle keeps, by its definition: newcomers from the best down, each against the worst it may replace.
+class NaiveSettle {
+ public:
+  explicit NaiveSettle(const SlotTableOptions& options) : options_(options) {}
+
+  std::set<int32_t> Keep(std::set<int32_t> kept, std::vector<int32_t> newcomers,
+                         const std::set<int32_t>& pinned, const Eviction& eviction) const {
+    const auto score = [&](int32_t key) {
+      double value = 0;
+      eviction.Scores({&key, 1}, {&value, 1});
+      return value;
+    };
+    const auto better = [&](int32_t a, int32_t b) {
+      return score(a) != score(b) ? score(a) > score(b) : a < b;
+    };
+    std::sort(newcomers.begin(), newcomers.end(), better);
+    const auto most = static_cast<size_t>(options_.slots - options_.staging);
+    for (const int32_t key : newcomers) {
+      if (kept.size() < most) {
+        kept.insert(key);
+        continue;
+      }
+      std::optional<int32_t> victim;
+      for (const int32_t other : kept) {
+        const int32_t layer = other / options_.experts;
+        const auto in_layer =
+            std::count_if(kept.begin(), kept.end(), [&](int32_t k) { return k / options_.experts == layer; });
+        if (pinned.contains(other)) continue;
+        if (layer != key / options_.experts && in_layer <= options_.floor) continue;
+        if (!victim || better(*victim, other)) victim = other;
+      }
+      if (!victim || score(key) <= eviction.margin() * score(*victim)) continue;
+      kept.erase(*victim);
+      kept.insert(key);
+    }
+    return kept;
+  }
+
+ private:
+  SlotTableOptions options_;
+};
+
+TEST(SlotTable, SettleKeepsWhatItsDefinitionKeeps) {
+  EXPECT_TRUE(rc::check([] {
+    const int32_t experts = *rc::gen::inRange(4, 12);
+    const int32_t keys = 3 * experts;
+    SlotTableOptions options{.layers = 3, .experts = experts, .slots = *rc::gen::inRange(6, keys)};
+    options.staging = *rc::gen::inRange(3, options.slots - 2);
+    options.floor = *rc::gen::inRange(0, (options.slots - options.staging) / 3 + 1);
+    auto owned = *MakeEviction({.policy = *rc::gen::element<std::string>("lfu", "ewma", "lru")}, keys);
+    const Eviction& eviction = *owned;
+    SlotTable table(options, std::move(owned));
+    const NaiveSettle naive(options);
+    for (int round = 0; round < 20; ++round) {
+      table.Tick(1);
+      std::set<int32_t> used;
+      for (int i = 0; i < 3; ++i) {
+        const int32_t key = *rc::gen::inRange(0, keys);
+        const bool hit = table.Find(key).value >= 0;
+        if (!hit) {
+          if (!table.Place(key)) continue;
+          table.Unpin(key);
+        }
+        table.Use(key, *rc::gen::inRange(1, 4), hit);
+        used.insert(key);
+      }
+      std::set<int32_t> kept;
+      std::set<int32_t> pinned;
+      for (int32_t key = 0; key < keys; ++key) {
+        if (table.Kept(key)) kept.insert(key);
+        if (table.Kept(key) && *rc::gen::inRange(0, 4) == 0) pinned.insert(key);
+      }
+      std::vector<int32_t> newcomers;
+      for (const int32_t key : used)
+        if (table.Find(key).value >= 0 && !table.Kept(key)) newcomers.push_back(key);
+      for (const int32_t key : pinned) table.Pin(key);
+      const std::set<int32_t> expected = naive.Keep(kept, newcomers, pinned, eviction);
+      table.Settle();
+      for (const int32_t key : pinned) table.Unpin(key);
+      for (int32_t key = 0; key < keys; ++key) RC_ASSERT(table.Kept(key) == expected.contains(key));
+    }
+  }));
 }
 
 // Whatever happens: no slot twice, no pinned key lost, kept keys at most slots - staging.

@@ -185,8 +185,7 @@ TEST(MtpStep, DraftsTheLogitsOfThePublishedCode) {
   ExpertLayout layout(*checkpoint, cpu->node_workers());
   ExpertCacheOptions slots;
   for (const SlotClass& c : layout.classes()) slots.slots.push_back(c.layers * shape.experts);
-  const auto cache =
-      *ExpertCache::Open(checkpoint, std::move(layout), *weights, cpu->topology(), slots);
+  const auto cache = *ExpertCache::Open(checkpoint, std::move(layout), *weights, cpu->topology(), slots);
   const auto& ids = golden.Ints("ids");
   const auto rows = static_cast<int32_t>(ids.size());
   const auto dense = *cpu->MakeDense(
