@@ -1,8 +1,7 @@
 // bench_experts: how fast routed experts run on this CPU, beside how fast its memory can be read at all.
 //
 //   bench_experts [--formats LIST] [--isa LIST] [--tokens LIST] [--prefill LIST] [--threads N] [--gib N]
-//   [--seconds N]
-//   [--json]
+//   [--seconds N] [--idle-seconds N] [--json]
 //
 // R1's geometry (H 7168, I 2048, 8 experts a layer), with so many distinct experts that no cache holds them.
 // bound: the same memory read by the same workers, measured in turn with the experts; each figure is the
@@ -21,6 +20,7 @@
 #include "cpu/kernel_table.h"
 #include "cpu/topology.h"
 #include "cpu/worker_pool.h"
+#include "tools/bench/pool_bench.h"
 #include "tools/bench/prefill_bench.h"
 #include "tools/bench/read_bandwidth.h"
 #include "tools/commands.h"
@@ -40,6 +40,7 @@ struct Options {
   int threads = 0;
   double gib = 2.5;
   double seconds = 1.0;
+  double idle_seconds = 3.0;
   int rounds = 5;
   bool json = false;
 };
@@ -294,10 +295,11 @@ double OverheadUs(const KernelSet& kernels, WorkerPool& pool) {
   const std::vector<float> input(32, 1.f);
   const int32_t row = 0;
   const float gain = 1.f;
-  std::vector<ExpertWork> work;
-  for (int32_t k = 0; k < kTopK; ++k)
-    work.push_back(
-        {.expert = ExpertId{k}, .slices = {&slice, 1}, .rows = {&row, 1}, .gains = {&gain, 1}, .ready = {}});
+  std::vector<ExpertWork> work(kTopK);
+  for (int32_t k = 0; k < kTopK; ++k) {
+    work[static_cast<size_t>(k)] = {
+        .expert = ExpertId{k}, .slices = {&slice, 1}, .rows = {&row, 1}, .gains = {&gain, 1}, .ready = {}};
+  }
   std::vector<double> rounds;
   for (int round = 0; round < 51; ++round) {
     constexpr int kLayers = 200;
@@ -342,6 +344,27 @@ Status RunPrefill(const Options& options, const FormatChoice& choice, const Bank
   return {};
 }
 
+// What the pool costs beside its work, into `out` and on the terminal.
+void RunPool(const Options& options, WorkerPool& pool, nlohmann::ordered_json* out) {
+  constexpr int kJobs = 20000;
+  constexpr double kStepGapUs = 2;     // between two waves of a layer
+  constexpr double kSleepGapUs = 500;  // workers have gone to sleep
+  constexpr int kSleepingJobs = 2000;
+  MeasureJobs(pool, kJobs / 10, kStepGapUs);
+  const JobTimes awake = MeasureJobs(pool, kJobs, kStepGapUs);
+  const JobTimes asleep = MeasureJobs(pool, kSleepingJobs, kSleepGapUs);
+  const double idle = IdleShare(pool, options.idle_seconds);
+  (*out)["job_us"] = {{"median", awake.median_us}, {"p99", awake.p99_us}};
+  (*out)["job_asleep_us"] = {{"median", asleep.median_us}, {"p99", asleep.p99_us}};
+  (*out)["idle_cpu_share"] = idle;
+  if (options.json) return;
+  fmt::print(
+      "{} threads, wake-up and barrier: {:.2f} us (99 of 100 under {:.2f}); of sleeping ones {:.1f} us "
+      "({:.1f})\n",
+      pool.threads(), awake.median_us, awake.p99_us, asleep.median_us, asleep.p99_us);
+  fmt::print("idle: {:.4f} % of one processor over {:.1f} s\n", 100 * idle, options.idle_seconds);
+}
+
 Result<int> RunBench(const Options& options) {
   for (const std::string& name : options.formats) MORAINE_RETURN_IF_ERROR(ParseFormat(name));
   for (const std::string& isa : options.isas) MORAINE_RETURN_IF_ERROR(SelectKernels(isa));
@@ -354,10 +377,11 @@ Result<int> RunBench(const Options& options) {
   nlohmann::ordered_json out = {
       {"schema", 1}, {"threads", threads}, {"rows", nlohmann::ordered_json::array()}};
   MORAINE_ASSIGN_OR_RETURN(const KernelSet best, SelectKernels("auto"));
+  RunPool(options, pool, &out);
   const double overhead = OverheadUs(best, pool);
   out["layer_overhead_us"] = overhead;
   if (!options.json) {
-    fmt::print("{} threads; a layer of empty experts: {:.1f} us\n", threads, overhead);
+    fmt::print("a layer of empty experts: {:.1f} us\n", overhead);
     fmt::print("{:<10} {:<12} {:>6} {:>10} {:>9} {:>9} {:>7} {:>10}\n", "format", "isa", "tokens", "layer us",
                "GB/s", "bound", "share", "rows/s");
   }
@@ -420,6 +444,9 @@ int main(int argc, char** argv) {
       ->check(CLI::Range(0.1, 4096.0))
       ->capture_default_str();
   app.add_option("--seconds", options.seconds, "Time a row is measured")
+      ->check(CLI::Range(0.01, 600.0))
+      ->capture_default_str();
+  app.add_option("--idle-seconds", options.idle_seconds, "Time the idle process is watched")
       ->check(CLI::Range(0.01, 600.0))
       ->capture_default_str();
   app.add_flag("--json", options.json, "One JSON object on stdout");
