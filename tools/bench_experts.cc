@@ -20,6 +20,7 @@
 #include "cpu/kernel_table.h"
 #include "cpu/topology.h"
 #include "cpu/worker_pool.h"
+#include "tools/bench/expert_bank.h"
 #include "tools/bench/pool_bench.h"
 #include "tools/bench/prefill_bench.h"
 #include "tools/bench/read_bandwidth.h"
@@ -45,12 +46,6 @@ struct Options {
   bool json = false;
 };
 
-struct FormatChoice {
-  std::string name;
-  WeightFormat format;
-  int32_t group;  // of integer formats; 0 is a whole row
-};
-
 Result<FormatChoice> ParseFormat(const std::string& name) {
   const auto group = [&](size_t prefix) { return std::atoi(name.c_str() + prefix); };
   if (name == "fp8") return FormatChoice{name, WeightFormat::kFp8E4M3Block, 128};
@@ -68,112 +63,6 @@ Result<FormatChoice> ParseFormat(const std::string& name) {
                           name));
 }
 
-// Experts side by side in one block of memory, as a loader lays them: gate, up, down, each with its scales
-// behind.
-class Bank {
- public:
-  Bank(const Topology& topology, WorkerPool& pool, const FormatChoice& choice, double gib) : choice_(choice) {
-    expert_bytes_ = 2 * MatrixBytes(kInner, kHidden) + MatrixBytes(kHidden, kInner);
-    const auto count =
-        std::max<int64_t>(2 * kTopK, static_cast<int64_t>(gib * 0x1p30 / static_cast<double>(expert_bytes_)));
-    memory_ = *topology.Allocate(count * expert_bytes_, NodeId{0});
-    pool.ParallelFor(
-        count, [&](int64_t e, int) { Fill(memory_.data() + e * expert_bytes_, static_cast<uint32_t>(e)); });
-    for (int64_t e = 0; e < count; ++e) {
-      std::byte* at = memory_.data() + e * expert_bytes_;
-      ExpertSlice slice;
-      slice.weights.gate = View(&at, kInner, kHidden);
-      slice.weights.up = View(&at, kInner, kHidden);
-      slice.weights.down = View(&at, kHidden, kInner);
-      experts_.push_back(slice);
-    }
-  }
-
-  int64_t expert_bytes() const { return expert_bytes_; }
-  int64_t count() const { return static_cast<int64_t>(experts_.size()); }
-  std::span<const ExpertSlice> expert(int64_t e) const { return {&experts_[static_cast<size_t>(e)], 1}; }
-  std::span<const std::byte> bytes() const { return {memory_.data(), static_cast<size_t>(memory_.bytes())}; }
-
- private:
-  bool scaled() const { return Describe(choice_.format).scaled; }
-  int64_t Group(int64_t columns) const { return choice_.group == 0 ? columns : choice_.group; }
-  // FP8 has 32-bit scales, one a block; integers 16-bit ones, one a row and group.
-  int64_t ScalesBytes(int64_t rows, int64_t columns) const {
-    if (!scaled()) return 0;
-    const int64_t across = (columns + Group(columns) - 1) / Group(columns);
-    return IsInteger(choice_.format) ? 2 * rows * across : 4 * ((rows + 127) / 128) * across;
-  }
-  int64_t MatrixBytes(int64_t rows, int64_t columns) const {
-    return rows * RowBytes(choice_.format, columns) + ScalesBytes(rows, columns);
-  }
-
-  MatView View(std::byte** at, int64_t rows, int64_t columns) const {
-    MatView view{.data = *at,
-                 .format = choice_.format,
-                 .rows = rows,
-                 .columns = columns,
-                 .row_bytes = RowBytes(choice_.format, columns)};
-    if (scaled()) {
-      const bool integer = IsInteger(choice_.format);
-      view.scales = *at + rows * view.row_bytes;
-      view.scale_type = integer ? ScaleType::kBf16 : ScaleType::kF32;
-      view.block_columns = static_cast<int32_t>(Group(columns));
-      view.block_rows = integer ? 1 : 128;
-      view.scale_columns = (columns + view.block_columns - 1) / view.block_columns;
-    }
-    *at += MatrixBytes(rows, columns);
-    return view;
-  }
-
-  // Weights near one over the root of the columns, as a trained layer's are: outputs neither vanish nor
-  // overflow.
-  void Fill(std::byte* expert, uint32_t seed) const {
-    std::mt19937_64 random(seed);
-    std::byte* at = expert;
-    for (int matrix = 0; matrix < 3; ++matrix) {
-      const int64_t rows = matrix < 2 ? kInner : kHidden;
-      const int64_t columns = matrix < 2 ? kHidden : kInner;
-      const int64_t count = rows * RowBytes(choice_.format, columns);
-      for (int64_t i = 0; i + 8 <= count; i += 8) {
-        const uint64_t bits = Sane(random());
-        std::memcpy(at + i, &bits, sizeof bits);
-      }
-      std::byte* scales = at + count;
-      const int64_t scale_bytes = ScalesBytes(rows, columns);
-      if (IsInteger(choice_.format)) {
-        for (int64_t i = 0; i < scale_bytes; i += 2) std::memcpy(scales + i, "\x00\x3b", 2);  // 0.00195
-      } else {
-        const float scale = 1e-4f;
-        for (int64_t i = 0; i < scale_bytes; i += 4) std::memcpy(scales + i, &scale, sizeof scale);
-      }
-      at += count + scale_bytes;
-    }
-  }
-  // Random bits as finite weights of moderate size.
-  uint64_t Sane(uint64_t bits) const {
-    switch (choice_.format) {
-      case WeightFormat::kF32:
-        return (bits & 0x807FFFFF807FFFFFu) | 0x3C0000003C000000u;
-      case WeightFormat::kF16:
-        return (bits & 0x83FF83FF83FF83FFu) | 0x2400240024002400u;
-      case WeightFormat::kBf16:
-        return (bits & 0x807F807F807F807Fu) | 0x3C003C003C003C00u;
-      case WeightFormat::kFp8E4M3Block:
-        // Exponents 8 to 15 but for the last mantissa, so no NaN and no subnormal.
-        return (bits & 0xBEBEBEBEBEBEBEBEu) | 0x4040404040404040u;
-      case WeightFormat::kInt8Group:
-      case WeightFormat::kInt4Group:
-        return bits;
-    }
-    return bits;
-  }
-
-  FormatChoice choice_;
-  int64_t expert_bytes_ = 0;
-  NodeMemory memory_;
-  std::vector<ExpertSlice> experts_;
-};
-
 struct Row {
   std::string format;
   std::string isa;
@@ -188,7 +77,7 @@ struct Row {
 // Layers of `tokens` rows that all choose the same eight experts, which change from layer to layer.
 class LayerRun {
  public:
-  LayerRun(const Bank& bank, const ModelShape& shape, int32_t tokens) : bank_(bank), tokens_(tokens) {
+  LayerRun(const ExpertBank& bank, const ModelShape& shape, int32_t tokens) : bank_(bank), tokens_(tokens) {
     std::mt19937 random(7);
     std::normal_distribution<float> normal;
     inputs_.resize(static_cast<size_t>(tokens * shape.hidden));
@@ -231,7 +120,7 @@ class LayerRun {
   }
 
  private:
-  const Bank& bank_;
+  const ExpertBank& bank_;
   int32_t tokens_;
   std::vector<float> inputs_;
   std::vector<int32_t> rows_;
@@ -250,8 +139,8 @@ ModelShape Shape(int64_t hidden, int64_t inner) {
   return shape;
 }
 
-Row Measure(const Options& options, const FormatChoice& choice, const Bank& bank, const KernelSet& kernels,
-            WorkerPool& pool, int32_t tokens) {
+Row Measure(const Options& options, const FormatChoice& choice, const ExpertBank& bank,
+            const KernelSet& kernels, WorkerPool& pool, int32_t tokens) {
   const ModelShape shape = Shape(kHidden, kInner);
   CpuExperts experts(shape, tokens, {{choice.format}}, kernels, &pool);
   LayerRun run(bank, shape, tokens);
@@ -313,8 +202,8 @@ double OverheadUs(const KernelSet& kernels, WorkerPool& pool) {
 }
 
 // Prints and collects one row for each of options.prefill.
-Status RunPrefill(const Options& options, const FormatChoice& choice, const Bank& bank, KernelSet kernels,
-                  const std::string& isa, WorkerPool& pool, nlohmann::ordered_json* out) {
+Status RunPrefill(const Options& options, const FormatChoice& choice, const ExpertBank& bank,
+                  KernelSet kernels, const std::string& isa, WorkerPool& pool, nlohmann::ordered_json* out) {
   if (options.prefill.empty()) return {};
   const GemmIsa cap = isa == "auto" ? GemmIsa::kAny : isa == "avx2" ? GemmIsa::kAvx2 : GemmIsa::kAvx512;
   MORAINE_ASSIGN_OR_RETURN(const std::unique_ptr<PrefillGemm> gemm,
@@ -365,6 +254,14 @@ void RunPool(const Options& options, WorkerPool& pool, nlohmann::ordered_json* o
   fmt::print("idle: {:.4f} % of one processor over {:.1f} s\n", 100 * idle, options.idle_seconds);
 }
 
+// Room for `gib` of experts, and for a layer's twice over.
+Result<NodeMemory> BankMemory(const Topology& topology, const FormatChoice& choice, double gib) {
+  const int64_t expert = ExpertBank::ExpertBytes(choice, {.hidden = kHidden, .inner = kInner});
+  const auto count =
+      std::max<int64_t>(2 * kTopK, static_cast<int64_t>(gib * 0x1p30 / static_cast<double>(expert)));
+  return topology.Allocate(count * expert, NodeId{0});
+}
+
 Result<int> RunBench(const Options& options) {
   for (const std::string& name : options.formats) MORAINE_RETURN_IF_ERROR(ParseFormat(name));
   for (const std::string& isa : options.isas) MORAINE_RETURN_IF_ERROR(SelectKernels(isa));
@@ -387,7 +284,9 @@ Result<int> RunBench(const Options& options) {
   }
   for (const std::string& name : options.formats) {
     MORAINE_ASSIGN_OR_RETURN(const FormatChoice choice, ParseFormat(name));
-    const Bank bank(*topology, pool, choice, options.gib);
+    MORAINE_ASSIGN_OR_RETURN(const NodeMemory memory, BankMemory(*topology, choice, options.gib));
+    const ExpertBank bank({memory.data(), static_cast<size_t>(memory.bytes())}, choice,
+                          {.hidden = kHidden, .inner = kInner}, pool);
     std::vector<std::string> isas = options.isas;
     if (isas.empty()) isas = {"auto"};
     for (const std::string& isa : isas) {
