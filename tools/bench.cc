@@ -4,10 +4,15 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <memory>
+#include <optional>
 #include <random>
 
+#include "cpu/cpu_backend.h"
 #include "cpu/topology.h"
 #include "runtime/memory_limit.h"
+#include "storage/checkpoint.h"
+#include "tools/bench/expert_bank.h"
+#include "tools/bench/expert_replay.h"
 #include "tools/bench/read_bandwidth.h"
 #include "tools/commands.h"
 #include "tools/engine_flags.h"
@@ -28,6 +33,9 @@ struct Flags {
 // Memory to read for the bound: more than any cache of a workstation holds.
 constexpr int64_t kYardstickBytes = int64_t{3} << 29;
 constexpr int kParts = 4;
+// Prefill is repeated, in turn with its experts alone, until so many seconds are spent.
+constexpr int kPrefillRounds = 3;
+constexpr double kPrefillSeconds = 20;
 
 struct Part {
   double tok_s;
@@ -45,8 +53,12 @@ class Bench {
                               flags_.tokens, flags_.prompt_tokens, kParts));
     }
     MORAINE_ASSIGN_OR_RETURN(EngineOptions options, MakeEngineOptions(flags_.engine));
+    options.observer = [this](LayerId layer, const Routing& routing) {
+      if (recording_) replay_->Record(layer, routing);
+    };
     MORAINE_ASSIGN_OR_RETURN(engine_, Engine::Open(flags_.engine.model, options));
     MORAINE_RETURN_IF_ERROR(OpenYardstick());
+    MORAINE_RETURN_IF_ERROR(OpenReplay(options));
     MORAINE_ASSIGN_OR_RETURN(const std::vector<int32_t> prompt, Prompt());
     if (static_cast<int64_t>(prompt.size()) + flags_.tokens > engine_->context()) {
       return Fail(ErrorKind::kUsage,
@@ -55,12 +67,7 @@ class Bench {
     }
     if (!flags_.json) fmt::print(stderr, "{}\n", engine_->Describe());
 
-    Sequence sequence = engine_->NewSequence();
-    const double start = Seconds();
-    MORAINE_ASSIGN_OR_RETURN(const std::span<const float> logits,
-                             engine_->Prefill(&sequence, prompt, [](int64_t) { return Interrupted(); }));
-    prefill_s_ = Seconds() - start;
-    ids_.push_back(Best(logits));
+    MORAINE_ASSIGN_OR_RETURN(Sequence sequence, Prefill(prompt));
     for (int part = 0; part < kParts; ++part) {
       const int64_t begin = flags_.tokens * part / kParts;
       MORAINE_RETURN_IF_ERROR(Decode(&sequence, flags_.tokens * (part + 1) / kParts - begin));
@@ -86,6 +93,64 @@ class Bench {
     MORAINE_ASSIGN_OR_RETURN(memory_, topology_->Allocate(kYardstickBytes, NodeId{0}));
     std::fill_n(memory_.data(), memory_.bytes(), std::byte{1});
     return {};
+  }
+
+  // Experts as the model's, in the yardstick's memory, and an implementation of their own to run them.
+  Status OpenReplay(const EngineOptions& options) {
+    const ModelShape& shape = engine_->shape();
+    if (shape.moe_layers() == 0) return {};
+    MORAINE_ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(flags_.engine.model));
+    const auto tensors = checkpoint.tensors();
+    const auto routed = std::find_if(tensors.begin(), tensors.end(), [](const StoredTensor& t) {
+      return t.tensor_class == TensorClass::kRouted;
+    });
+    const int32_t group = routed->scales ? routed->scales->block_columns : 0;
+    const FormatChoice choice{.name = FormatName(*routed),
+                              .format = routed->format,
+                              .group = IsInteger(routed->format) && group == routed->columns ? 0 : group};
+    const ExpertSize size{.hidden = shape.hidden, .inner = shape.expert_inter};
+    const int64_t fit = memory_.bytes() / ExpertBank::ExpertBytes(choice, size);
+    const int64_t most = std::min(fit, int64_t{shape.experts} * shape.moe_layers());
+    if (most == 0)
+      return Fail(ErrorKind::kDoesNotFit, "one routed expert is larger than the memory to measure with");
+    bank_ = std::make_unique<ExpertBank>(
+        std::span(memory_.data(), static_cast<size_t>(most * ExpertBank::ExpertBytes(choice, size))), choice,
+        size, *pool_);
+    // The bank is in one piece, so more nodes than one are taken as one.
+    const int cores = topology_->cores();
+    const std::string one_node =
+        topology_->nodes().size() == 1 ? "" : fmt::format("node:1 core:{} pu:1", cores);
+    MORAINE_ASSIGN_OR_RETURN(cpu_, CpuBackend::Create({.topology = one_node,
+                                                       .threads = options.threads,
+                                                       .isa = options.isa,
+                                                       .f32_activations = options.f32_activations}));
+    replay_ = std::make_unique<ExpertReplay>(shape, *bank_, options.prefill_chunk, cpu_.get());
+    return {};
+  }
+
+  // The prompt, some times over, in turn with its experts alone; returns the last sequence.
+  Result<Sequence> Prefill(std::span<const int32_t> prompt) {
+    std::optional<Sequence> sequence;
+    double spent = 0;
+    for (int round = 0; round < kPrefillRounds && spent < kPrefillSeconds; ++round) {
+      sequence.reset();
+      sequence.emplace(engine_->NewSequence());
+      recording_ = replay_ != nullptr;
+      if (recording_) replay_->Forget();
+      const double start = Seconds();
+      MORAINE_ASSIGN_OR_RETURN(const std::span<const float> logits,
+                               engine_->Prefill(&*sequence, prompt, [](int64_t) { return Interrupted(); }));
+      prefill_s_.push_back(Seconds() - start);
+      recording_ = false;
+      ids_ = {Best(logits)};
+      if (replay_ == nullptr) break;
+      // The first time its own caches are cold and its memory untouched.
+      if (round == 0) MORAINE_RETURN_IF_ERROR(replay_->Run());
+      MORAINE_ASSIGN_OR_RETURN(const double experts_s, replay_->Run());
+      experts_s_.push_back(experts_s);
+      spent = Seconds() - start + spent;
+    }
+    return *std::move(sequence);
   }
 
   Result<std::vector<int32_t>> Prompt() const {
@@ -135,14 +200,48 @@ class Bench {
     return Median(values);
   }
 
+  struct PrefillFigures {
+    double gflops = 0;         // of everything
+    double expert_gflops = 0;  // of the same routed experts with nothing else to do
+    double rows = 0;           // of an expert that has any
+    double share = 0;          // gflops / expert_gflops; 0: no experts
+    double time = 0;           // experts' time alone / prefill's
+  };
+
+  PrefillFigures PrefillOf(int64_t prompt_tokens) const {
+    if (replay_ == nullptr || replay_->experts() == 0) return {};
+    const auto pairs = static_cast<double>(replay_->pairs());
+    std::vector<double> shares;
+    std::vector<double> times;
+    const double all = 1e-9 * PrefillFlops(engine_->shape(), prompt_tokens);
+    const double experts = 1e-9 * pairs * ExpertFlops(engine_->shape());
+    for (size_t i = 0; i < experts_s_.size(); ++i) {
+      shares.push_back(all / prefill_s_[i] / (experts / experts_s_[i]));
+      times.push_back(experts_s_[i] / prefill_s_[i]);
+    }
+    return {.gflops = all / Median(prefill_s_),
+            .expert_gflops = experts / Median(experts_s_),
+            .rows = pairs / static_cast<double>(replay_->experts()),
+            .share = Median(shares),
+            .time = Median(times)};
+  }
+
   void Print(int64_t prompt_tokens) const {
     const double tok_s = Middle([](const Part& p) { return p.tok_s; });
     const double bound = Middle([](const Part& p) { return p.bound_tok_s; });
     const double share = Middle([](const Part& p) { return p.tok_s / p.bound_tok_s; });
-    const double prefill = static_cast<double>(prompt_tokens) / prefill_s_;
+    const double prefill = static_cast<double>(prompt_tokens) / Median(prefill_s_);
+    const PrefillFigures figures = PrefillOf(prompt_tokens);
     const int64_t per_token = bytes_ / flags_.tokens;
     if (!flags_.json) {
       fmt::print("prefill  {} tokens at {:.2f} tok/s\n", prompt_tokens, prefill);
+      if (figures.share > 0) {
+        fmt::print(
+            "         {:.0f} GFLOP/s in all; its experts alone, {:.1f} rows each, {:.0f}; share {:.1f} %; "
+            "they are "
+            "{:.1f} % of the time\n",
+            figures.gflops, figures.rows, figures.expert_gflops, 100 * figures.share, 100 * figures.time);
+      }
       fmt::print(
           "decode   {} tokens at {:.2f} tok/s; bound {:.2f} tok/s ({:.2f} GB a token at {:.2f} GB/s); share "
           "{:.1f} %\n",
@@ -163,10 +262,17 @@ class Bench {
                                    {"hit_rate", 1.0},
                                    {"predicted", {{"decode_tok_s", bound}, {"limit", "ram"}}},
                                    {"measured",
-                                    {{"prefill_s", prefill_s_},
+                                    {{"prefill_s", Median(prefill_s_)},
                                      {"decode_s", decode_s_},
                                      {"read_gb_s", 1e-9 * Median(read_)},
                                      {"share_of_bound", share}}}};
+    if (figures.share > 0) {
+      json["measured"]["prefill_gflops"] = figures.gflops;
+      json["measured"]["expert_gflops"] = figures.expert_gflops;
+      json["measured"]["rows_per_expert"] = figures.rows;
+      json["measured"]["prefill_share_of_experts"] = figures.share;
+      json["measured"]["expert_time_share"] = figures.time;
+    }
     json["gemm"] = GemmJson(engine_->PrefillReport());
     fmt::print("{}\n", json.dump());
   }
@@ -175,9 +281,14 @@ class Bench {
   std::unique_ptr<Topology> topology_;
   std::unique_ptr<WorkerPool> pool_;
   NodeMemory memory_;
+  std::unique_ptr<ExpertBank> bank_;
+  std::unique_ptr<CpuBackend> cpu_;
+  std::unique_ptr<ExpertReplay> replay_;  // null without routed experts
+  bool recording_ = false;
   std::unique_ptr<Engine> engine_;
-  std::vector<int32_t> ids_;  // chosen, the first by the prompt
-  double prefill_s_ = 0;
+  std::vector<int32_t> ids_;       // chosen, the first by the prompt
+  std::vector<double> prefill_s_;  // by round
+  std::vector<double> experts_s_;  // of the same round
   double decode_s_ = 0;
   int64_t bytes_ = 0;
   std::vector<double> read_;

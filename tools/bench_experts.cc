@@ -1,8 +1,7 @@
 // bench_experts: how fast routed experts run on this CPU, beside how fast its memory can be read at all.
 //
 //   bench_experts [--formats LIST] [--isa LIST] [--tokens LIST] [--prefill LIST] [--threads N] [--gib N]
-//   [--seconds N]
-//   [--json]
+//   [--seconds N] [--idle-seconds N] [--json]
 //
 // R1's geometry (H 7168, I 2048, 8 experts a layer), with so many distinct experts that no cache holds them.
 // bound: the same memory read by the same workers, measured in turn with the experts; each figure is the
@@ -21,6 +20,8 @@
 #include "cpu/kernel_table.h"
 #include "cpu/topology.h"
 #include "cpu/worker_pool.h"
+#include "tools/bench/expert_bank.h"
+#include "tools/bench/pool_bench.h"
 #include "tools/bench/prefill_bench.h"
 #include "tools/bench/read_bandwidth.h"
 #include "tools/commands.h"
@@ -40,14 +41,9 @@ struct Options {
   int threads = 0;
   double gib = 2.5;
   double seconds = 1.0;
+  double idle_seconds = 3.0;
   int rounds = 5;
   bool json = false;
-};
-
-struct FormatChoice {
-  std::string name;
-  WeightFormat format;
-  int32_t group;  // of integer formats; 0 is a whole row
 };
 
 Result<FormatChoice> ParseFormat(const std::string& name) {
@@ -67,112 +63,6 @@ Result<FormatChoice> ParseFormat(const std::string& name) {
                           name));
 }
 
-// Experts side by side in one block of memory, as a loader lays them: gate, up, down, each with its scales
-// behind.
-class Bank {
- public:
-  Bank(const Topology& topology, WorkerPool& pool, const FormatChoice& choice, double gib) : choice_(choice) {
-    expert_bytes_ = 2 * MatrixBytes(kInner, kHidden) + MatrixBytes(kHidden, kInner);
-    const auto count =
-        std::max<int64_t>(2 * kTopK, static_cast<int64_t>(gib * 0x1p30 / static_cast<double>(expert_bytes_)));
-    memory_ = *topology.Allocate(count * expert_bytes_, NodeId{0});
-    pool.ParallelFor(
-        count, [&](int64_t e, int) { Fill(memory_.data() + e * expert_bytes_, static_cast<uint32_t>(e)); });
-    for (int64_t e = 0; e < count; ++e) {
-      std::byte* at = memory_.data() + e * expert_bytes_;
-      ExpertSlice slice;
-      slice.weights.gate = View(&at, kInner, kHidden);
-      slice.weights.up = View(&at, kInner, kHidden);
-      slice.weights.down = View(&at, kHidden, kInner);
-      experts_.push_back(slice);
-    }
-  }
-
-  int64_t expert_bytes() const { return expert_bytes_; }
-  int64_t count() const { return static_cast<int64_t>(experts_.size()); }
-  std::span<const ExpertSlice> expert(int64_t e) const { return {&experts_[static_cast<size_t>(e)], 1}; }
-  std::span<const std::byte> bytes() const { return {memory_.data(), static_cast<size_t>(memory_.bytes())}; }
-
- private:
-  bool scaled() const { return Describe(choice_.format).scaled; }
-  int64_t Group(int64_t columns) const { return choice_.group == 0 ? columns : choice_.group; }
-  // FP8 has 32-bit scales, one a block; integers 16-bit ones, one a row and group.
-  int64_t ScalesBytes(int64_t rows, int64_t columns) const {
-    if (!scaled()) return 0;
-    const int64_t across = (columns + Group(columns) - 1) / Group(columns);
-    return IsInteger(choice_.format) ? 2 * rows * across : 4 * ((rows + 127) / 128) * across;
-  }
-  int64_t MatrixBytes(int64_t rows, int64_t columns) const {
-    return rows * RowBytes(choice_.format, columns) + ScalesBytes(rows, columns);
-  }
-
-  MatView View(std::byte** at, int64_t rows, int64_t columns) const {
-    MatView view{.data = *at,
-                 .format = choice_.format,
-                 .rows = rows,
-                 .columns = columns,
-                 .row_bytes = RowBytes(choice_.format, columns)};
-    if (scaled()) {
-      const bool integer = IsInteger(choice_.format);
-      view.scales = *at + rows * view.row_bytes;
-      view.scale_type = integer ? ScaleType::kBf16 : ScaleType::kF32;
-      view.block_columns = static_cast<int32_t>(Group(columns));
-      view.block_rows = integer ? 1 : 128;
-      view.scale_columns = (columns + view.block_columns - 1) / view.block_columns;
-    }
-    *at += MatrixBytes(rows, columns);
-    return view;
-  }
-
-  // Weights near one over the root of the columns, as a trained layer's are: outputs neither vanish nor
-  // overflow.
-  void Fill(std::byte* expert, uint32_t seed) const {
-    std::mt19937_64 random(seed);
-    std::byte* at = expert;
-    for (int matrix = 0; matrix < 3; ++matrix) {
-      const int64_t rows = matrix < 2 ? kInner : kHidden;
-      const int64_t columns = matrix < 2 ? kHidden : kInner;
-      const int64_t count = rows * RowBytes(choice_.format, columns);
-      for (int64_t i = 0; i + 8 <= count; i += 8) {
-        const uint64_t bits = Sane(random());
-        std::memcpy(at + i, &bits, sizeof bits);
-      }
-      std::byte* scales = at + count;
-      const int64_t scale_bytes = ScalesBytes(rows, columns);
-      if (IsInteger(choice_.format)) {
-        for (int64_t i = 0; i < scale_bytes; i += 2) std::memcpy(scales + i, "\x00\x3b", 2);  // 0.00195
-      } else {
-        const float scale = 1e-4f;
-        for (int64_t i = 0; i < scale_bytes; i += 4) std::memcpy(scales + i, &scale, sizeof scale);
-      }
-      at += count + scale_bytes;
-    }
-  }
-  // Random bits as finite weights of moderate size.
-  uint64_t Sane(uint64_t bits) const {
-    switch (choice_.format) {
-      case WeightFormat::kF32:
-        return (bits & 0x807FFFFF807FFFFFu) | 0x3C0000003C000000u;
-      case WeightFormat::kF16:
-        return (bits & 0x83FF83FF83FF83FFu) | 0x2400240024002400u;
-      case WeightFormat::kBf16:
-        return (bits & 0x807F807F807F807Fu) | 0x3C003C003C003C00u;
-      case WeightFormat::kFp8E4M3Block:
-        // Exponents 8 to 15 but for the last mantissa, so no NaN and no subnormal.
-        return (bits & 0xBEBEBEBEBEBEBEBEu) | 0x4040404040404040u;
-      case WeightFormat::kInt8Group:
-      case WeightFormat::kInt4Group:
-        return bits;
-    }
-    return bits;
-  }
-
-  FormatChoice choice_;
-  int64_t expert_bytes_ = 0;
-  NodeMemory memory_;
-  std::vector<ExpertSlice> experts_;
-};
-
 struct Row {
   std::string format;
   std::string isa;
@@ -187,7 +77,7 @@ struct Row {
 // Layers of `tokens` rows that all choose the same eight experts, which change from layer to layer.
 class LayerRun {
  public:
-  LayerRun(const Bank& bank, const ModelShape& shape, int32_t tokens) : bank_(bank), tokens_(tokens) {
+  LayerRun(const ExpertBank& bank, const ModelShape& shape, int32_t tokens) : bank_(bank), tokens_(tokens) {
     std::mt19937 random(7);
     std::normal_distribution<float> normal;
     inputs_.resize(static_cast<size_t>(tokens * shape.hidden));
@@ -230,7 +120,7 @@ class LayerRun {
   }
 
  private:
-  const Bank& bank_;
+  const ExpertBank& bank_;
   int32_t tokens_;
   std::vector<float> inputs_;
   std::vector<int32_t> rows_;
@@ -249,8 +139,8 @@ ModelShape Shape(int64_t hidden, int64_t inner) {
   return shape;
 }
 
-Row Measure(const Options& options, const FormatChoice& choice, const Bank& bank, const KernelSet& kernels,
-            WorkerPool& pool, int32_t tokens) {
+Row Measure(const Options& options, const FormatChoice& choice, const ExpertBank& bank,
+            const KernelSet& kernels, WorkerPool& pool, int32_t tokens) {
   const ModelShape shape = Shape(kHidden, kInner);
   CpuExperts experts(shape, tokens, {{choice.format}}, kernels, &pool);
   LayerRun run(bank, shape, tokens);
@@ -294,10 +184,11 @@ double OverheadUs(const KernelSet& kernels, WorkerPool& pool) {
   const std::vector<float> input(32, 1.f);
   const int32_t row = 0;
   const float gain = 1.f;
-  std::vector<ExpertWork> work;
-  for (int32_t k = 0; k < kTopK; ++k)
-    work.push_back(
-        {.expert = ExpertId{k}, .slices = {&slice, 1}, .rows = {&row, 1}, .gains = {&gain, 1}, .ready = {}});
+  std::vector<ExpertWork> work(kTopK);
+  for (int32_t k = 0; k < kTopK; ++k) {
+    work[static_cast<size_t>(k)] = {
+        .expert = ExpertId{k}, .slices = {&slice, 1}, .rows = {&row, 1}, .gains = {&gain, 1}, .ready = {}};
+  }
   std::vector<double> rounds;
   for (int round = 0; round < 51; ++round) {
     constexpr int kLayers = 200;
@@ -311,8 +202,8 @@ double OverheadUs(const KernelSet& kernels, WorkerPool& pool) {
 }
 
 // Prints and collects one row for each of options.prefill.
-Status RunPrefill(const Options& options, const FormatChoice& choice, const Bank& bank, KernelSet kernels,
-                  const std::string& isa, WorkerPool& pool, nlohmann::ordered_json* out) {
+Status RunPrefill(const Options& options, const FormatChoice& choice, const ExpertBank& bank,
+                  KernelSet kernels, const std::string& isa, WorkerPool& pool, nlohmann::ordered_json* out) {
   if (options.prefill.empty()) return {};
   const GemmIsa cap = isa == "auto" ? GemmIsa::kAny : isa == "avx2" ? GemmIsa::kAvx2 : GemmIsa::kAvx512;
   MORAINE_ASSIGN_OR_RETURN(const std::unique_ptr<PrefillGemm> gemm,
@@ -342,6 +233,35 @@ Status RunPrefill(const Options& options, const FormatChoice& choice, const Bank
   return {};
 }
 
+// What the pool costs beside its work, into `out` and on the terminal.
+void RunPool(const Options& options, WorkerPool& pool, nlohmann::ordered_json* out) {
+  constexpr int kJobs = 20000;
+  constexpr double kStepGapUs = 2;     // between two waves of a layer
+  constexpr double kSleepGapUs = 500;  // workers have gone to sleep
+  constexpr int kSleepingJobs = 2000;
+  MeasureJobs(pool, kJobs / 10, kStepGapUs);
+  const JobTimes awake = MeasureJobs(pool, kJobs, kStepGapUs);
+  const JobTimes asleep = MeasureJobs(pool, kSleepingJobs, kSleepGapUs);
+  const double idle = IdleShare(pool, options.idle_seconds);
+  (*out)["job_us"] = {{"median", awake.median_us}, {"p99", awake.p99_us}};
+  (*out)["job_asleep_us"] = {{"median", asleep.median_us}, {"p99", asleep.p99_us}};
+  (*out)["idle_cpu_share"] = idle;
+  if (options.json) return;
+  fmt::print(
+      "{} threads, wake-up and barrier: {:.2f} us (99 of 100 under {:.2f}); of sleeping ones {:.1f} us "
+      "({:.1f})\n",
+      pool.threads(), awake.median_us, awake.p99_us, asleep.median_us, asleep.p99_us);
+  fmt::print("idle: {:.4f} % of one processor over {:.1f} s\n", 100 * idle, options.idle_seconds);
+}
+
+// Room for `gib` of experts, and for a layer's twice over.
+Result<NodeMemory> BankMemory(const Topology& topology, const FormatChoice& choice, double gib) {
+  const int64_t expert = ExpertBank::ExpertBytes(choice, {.hidden = kHidden, .inner = kInner});
+  const auto count =
+      std::max<int64_t>(2 * kTopK, static_cast<int64_t>(gib * 0x1p30 / static_cast<double>(expert)));
+  return topology.Allocate(count * expert, NodeId{0});
+}
+
 Result<int> RunBench(const Options& options) {
   for (const std::string& name : options.formats) MORAINE_RETURN_IF_ERROR(ParseFormat(name));
   for (const std::string& isa : options.isas) MORAINE_RETURN_IF_ERROR(SelectKernels(isa));
@@ -354,16 +274,19 @@ Result<int> RunBench(const Options& options) {
   nlohmann::ordered_json out = {
       {"schema", 1}, {"threads", threads}, {"rows", nlohmann::ordered_json::array()}};
   MORAINE_ASSIGN_OR_RETURN(const KernelSet best, SelectKernels("auto"));
+  RunPool(options, pool, &out);
   const double overhead = OverheadUs(best, pool);
   out["layer_overhead_us"] = overhead;
   if (!options.json) {
-    fmt::print("{} threads; a layer of empty experts: {:.1f} us\n", threads, overhead);
+    fmt::print("a layer of empty experts: {:.1f} us\n", overhead);
     fmt::print("{:<10} {:<12} {:>6} {:>10} {:>9} {:>9} {:>7} {:>10}\n", "format", "isa", "tokens", "layer us",
                "GB/s", "bound", "share", "rows/s");
   }
   for (const std::string& name : options.formats) {
     MORAINE_ASSIGN_OR_RETURN(const FormatChoice choice, ParseFormat(name));
-    const Bank bank(*topology, pool, choice, options.gib);
+    MORAINE_ASSIGN_OR_RETURN(const NodeMemory memory, BankMemory(*topology, choice, options.gib));
+    const ExpertBank bank({memory.data(), static_cast<size_t>(memory.bytes())}, choice,
+                          {.hidden = kHidden, .inner = kInner}, pool);
     std::vector<std::string> isas = options.isas;
     if (isas.empty()) isas = {"auto"};
     for (const std::string& isa : isas) {
@@ -420,6 +343,9 @@ int main(int argc, char** argv) {
       ->check(CLI::Range(0.1, 4096.0))
       ->capture_default_str();
   app.add_option("--seconds", options.seconds, "Time a row is measured")
+      ->check(CLI::Range(0.01, 600.0))
+      ->capture_default_str();
+  app.add_option("--idle-seconds", options.idle_seconds, "Time the idle process is watched")
       ->check(CLI::Range(0.01, 600.0))
       ->capture_default_str();
   app.add_flag("--json", options.json, "One JSON object on stdout");

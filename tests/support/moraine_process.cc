@@ -30,6 +30,7 @@ ProcessResult RunMoraine(const std::vector<std::string>& arguments, const Proces
     ::dup2(::open(in.c_str(), O_RDONLY), STDIN_FILENO);
     ::dup2(out_fd, STDOUT_FILENO);
     ::dup2(err_fd, STDERR_FILENO);
+    if (options.constrain && !options.constrain()) ::_exit(126);
     ::alarm(options.limit_s);  // survives exec
     ::execv(binary.c_str(), argv.data());
     ::_exit(127);

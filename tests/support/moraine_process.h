@@ -1,6 +1,7 @@
 // Runs bin/moraine and keeps what it said.
 #pragma once
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -16,6 +17,8 @@ struct ProcessOptions {
   unsigned limit_s = 60;       // a hang ends as -SIGALRM
   std::string input;           // standard input
   int interrupt_after_ms = 0;  // SIGINT, as Ctrl-C sends it; 0: none
+  std::function<bool()>
+      constrain;  // called in the new process before it becomes moraine; false: exit code 126
 };
 
 /// Runs the built binary with `arguments` and waits.

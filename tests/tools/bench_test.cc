@@ -33,6 +33,22 @@ TEST(Bench, PrintsBoundMeasuredAndTheirRatio) {
   EXPECT_TRUE(bound >= 0.2 * read * 1e9 / bytes && bound <= 5 * read * 1e9 / bytes) << bound;
 }
 
+TEST(Bench, SetsPrefillBesideItsExpertsAlone) {
+  const auto json = Json({"bench", kTiny, "--prompt-tokens", "600", "--tokens", "4", "--json"});
+  const auto& measured = json["measured"];
+  const double all = measured["prefill_gflops"];
+  const double experts = measured["expert_gflops"];
+  const double share = measured["prefill_share_of_experts"];
+  EXPECT_TRUE(all > 0 && experts > 0);
+  // Medians of three rounds: of each, and of the rounds' shares.
+  EXPECT_TRUE(share >= 0.2 * all / experts && share <= 5 * all / experts) << share;
+  const double time = measured["expert_time_share"];
+  EXPECT_TRUE(time > 0 && std::isfinite(time));
+  // 256 rows a step, 4 of 32 experts each: 32 rows if all experts are chosen.
+  const double rows = measured["rows_per_expert"];
+  EXPECT_TRUE(rows >= 20 && rows <= 120) << rows;
+}
+
 TEST(Bench, WhatCannotBeIsRefused) {
   EXPECT_EQ(RunMoraine({"bench", kTiny, "--tokens", "1"}).exit_code, 2);
   EXPECT_EQ(RunMoraine({"bench", kTiny, "--ctx", "16", "--prompt-tokens", "16"}).exit_code, 2);
