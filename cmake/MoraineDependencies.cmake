@@ -16,6 +16,9 @@ moraine_require_header(moraine_cli11 CLI/CLI.hpp libcli11-dev)
 moraine_require_header(moraine_hwloc hwloc.h libhwloc-dev)
 find_library(MORAINE_HWLOC_LIBRARY hwloc REQUIRED)
 target_link_libraries(moraine_hwloc INTERFACE ${MORAINE_HWLOC_LIBRARY})
+moraine_require_header(moraine_uring liburing.h liburing-dev)
+find_library(MORAINE_URING_LIBRARY uring REQUIRED)
+target_link_libraries(moraine_uring INTERFACE ${MORAINE_URING_LIBRARY})
 
 # oneDNN: the newest found under CMAKE_PREFIX_PATH, else what tools/fetch-onednn put into .deps, else the distribution's.
 option(MORAINE_ONEDNN "Prefill through oneDNN; OFF only where a sanitizer cannot follow it (thread)" ON)

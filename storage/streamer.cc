@@ -343,7 +343,7 @@ class Streamer::Impl {
 Result<std::unique_ptr<Streamer>> Streamer::Open(std::span<const File> files,
                                                  const StreamerOptions& options) {
   MORAINE_RETURN_IF_ERROR(CheckOptions(options));
-  MORAINE_ASSIGN_OR_RETURN(StreamFiles opened, StreamFiles::Open(files, options.direct));
+  MORAINE_ASSIGN_OR_RETURN(StreamFiles opened, StreamFiles::Open(files, options.direct, options.check_every));
   MORAINE_ASSIGN_OR_RETURN(OpenedBackend backend, OpenBackend(options, opened));
   std::unique_ptr<Streamer> streamer(new Streamer(std::make_unique<Impl>(
       files, options, std::move(opened), std::move(backend.backend), std::move(backend.notices))));
@@ -354,7 +354,7 @@ Result<std::unique_ptr<Streamer>> Streamer::Open(std::span<const File> files,
 Result<std::unique_ptr<Streamer>> Streamer::Open(std::span<const File> files, const StreamerOptions& options,
                                                  std::unique_ptr<StreamBackend> backend) {
   MORAINE_RETURN_IF_ERROR(CheckOptions(options));
-  MORAINE_ASSIGN_OR_RETURN(StreamFiles opened, StreamFiles::Open(files, options.direct));
+  MORAINE_ASSIGN_OR_RETURN(StreamFiles opened, StreamFiles::Open(files, options.direct, options.check_every));
   std::unique_ptr<Streamer> streamer(new Streamer(std::make_unique<Impl>(
       files, options, std::move(opened), std::move(backend), std::vector<std::string>())));
   MORAINE_RETURN_IF_ERROR(streamer->impl_->Start());

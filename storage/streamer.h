@@ -70,9 +70,10 @@ struct StreamerOptions {
   bool direct = true;                               // false: through the page cache
   int retries = 3;                                  // of one chunk after EIO, EAGAIN, EINTR or nothing read
   std::chrono::milliseconds stall_timeout{20'000};  // a drive that gives nothing for so long hangs
+  std::chrono::milliseconds check_every{1'000};     // how long a look at a file (is it the one opened?) holds
   int max_requests = 1024;                          // not yet released; one more is a bug of the caller
   /// Memory that `to` will point into, registered with the ring where the limit on locked memory allows
-  /// (which makes all of it resident at Open). Reads elsewhere work as well. May be empty.
+  /// (which makes all of it resident at Open); it outlives the streamer. Reads elsewhere work as well.
   std::vector<std::span<std::byte>> memory;
 };
 

@@ -39,7 +39,7 @@ StreamScheduler::StreamScheduler(std::vector<int> lane_of_file, const Limits& li
   lanes_.resize(static_cast<size_t>(lanes));
   requests_.resize(static_cast<size_t>(limits.max_requests));
   ranges_.resize(requests_.size() * kMaxStreamRanges);
-  chunks_.resize(static_cast<size_t>(lanes * limits.depth));
+  chunks_.resize(lanes_.size() * static_cast<size_t>(limits.depth));
   for (int32_t i = limits.max_requests - 1; i >= 0; --i) free_requests_.push_back(i);
   for (size_t i = chunks_.size(); i-- > 0;) {
     chunks_[i].chunk.id = static_cast<uint32_t>(i);

@@ -12,15 +12,14 @@
 namespace moraine {
 namespace {
 
-// How long a look at a file is good for. A stat of it takes a microsecond or two on a local file system.
-constexpr std::chrono::seconds kCheckEvery{1};
-
 std::string Reason(int error) { return std::generic_category().message(error); }
 
 }  // namespace
 
-Result<StreamFiles> StreamFiles::Open(std::span<const File> files, bool direct) {
+Result<StreamFiles> StreamFiles::Open(std::span<const File> files, bool direct,
+                                      std::chrono::nanoseconds check_every) {
   StreamFiles all;
+  all.check_every_ = check_every;
   all.files_ = files;
   all.entries_.resize(files.size());
   std::vector<uint64_t> devices;
@@ -58,7 +57,7 @@ int StreamFiles::fd(int32_t file) const {
 Status StreamFiles::Check(int32_t file, Time now, bool at_once) {
   Entry& at = entries_[static_cast<size_t>(file)];
   if (at.changed) return tl::unexpected(at.change);
-  if (!at_once && at.checked != Time() && now - at.checked < kCheckEvery) return {};
+  if (!at_once && at.checked != Time() && now - at.checked < check_every_) return {};
   at.checked = now;
   Status status = files_[static_cast<size_t>(file)].CheckUnchanged();
   if (!status.has_value()) {

@@ -18,7 +18,8 @@ class StreamFiles {
   using Time = std::chrono::steady_clock::time_point;
 
   /// kIo: no descriptor left, or a file is no longer the one that was opened.
-  static Result<StreamFiles> Open(std::span<const File> files, bool direct);
+  static Result<StreamFiles> Open(std::span<const File> files, bool direct,
+                                  std::chrono::nanoseconds check_every);
 
   size_t size() const { return entries_.size(); }
   /// What to read `file` through, now.
@@ -28,8 +29,8 @@ class StreamFiles {
   /// Files are numbered by the device they lie on, from 0.
   const std::vector<int>& device_of() const { return device_of_; }
 
-  /// Whether the file is the one opened: looks at most once a second, or at once with `now_at_all`. A file
-  /// that has changed stays so.
+  /// Whether the file is the one opened: looks at most every `check_every`, unless `at_once`. A file that has
+  /// changed stays so.
   Status Check(int32_t file, Time now, bool at_once);
 
   /// Reads of it go through the page cache from now on. A notice, once for all files, if there is none yet.
@@ -49,6 +50,7 @@ class StreamFiles {
   const Entry& entry(int32_t file) const { return entries_[static_cast<size_t>(file)]; }
 
   std::span<const File> files_;
+  std::chrono::nanoseconds check_every_{};
   std::vector<Entry> entries_;
   std::vector<int> device_of_;
   std::string notice_;
