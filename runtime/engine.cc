@@ -73,7 +73,8 @@ ExpertCacheOptions CacheOptions(const ExpertOptions& o, const Plan& plan) {
           .floor = o.floor.value_or(plan.floor),
           .second_touch = o.second_touch,
           .eviction = o.eviction,
-          .streamer = o.streamer};
+          .streamer = o.streamer,
+          .backend = o.backend};
 }
 
 }  // namespace
@@ -241,6 +242,7 @@ EngineStats Engine::stats() const {
   stats.nvme_bytes += experts.nvme_bytes - state_->filled_bytes;
   stats.expert_hits = experts.hits;
   stats.expert_misses = experts.misses;
+  stats.read_retries = experts.streamer.retries;
   return stats;
 }
 

@@ -111,7 +111,10 @@ Result<std::unique_ptr<ExpertCache>> ExpertCache::Open(std::shared_ptr<const Che
   }
   cache->policy_ = options.eviction.policy;
   cache->ranges_.reserve(kMaxStreamRanges);
-  MORAINE_ASSIGN_OR_RETURN(cache->streamer_, Streamer::Open(cache->checkpoint_->shards(), streamer));
+  const auto shards = cache->checkpoint_->shards();
+  MORAINE_ASSIGN_OR_RETURN(cache->streamer_, options.backend
+                                                 ? Streamer::Open(shards, streamer, options.backend())
+                                                 : Streamer::Open(shards, streamer));
   return cache;
 }
 

@@ -27,6 +27,7 @@
 #include "runtime/expert_layout.h"
 #include "runtime/model_weights.h"
 #include "storage/checkpoint.h"
+#include "storage/stream/backend.h"
 #include "storage/streamer.h"
 
 namespace moraine {
@@ -38,6 +39,8 @@ struct ExpertCacheOptions {
   bool second_touch = false;   // SlotTableOptions
   EvictionOptions eviction;
   StreamerOptions streamer;  // its `memory` is set here
+  /// Makes a backend to read with in place of the system's: how tests bring a drive that fails. May be empty.
+  std::function<std::unique_ptr<StreamBackend>()> backend;
 };
 
 /// Counts since Open. A use is one distinct expert of one layer and step.

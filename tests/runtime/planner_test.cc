@@ -84,7 +84,8 @@ TEST(Planner, TheLeastIsTwoBatchesOfTopK) {
   const auto refused = MakePlan(R1(), request);
   ASSERT_FALSE(refused.has_value());
   EXPECT_EQ(refused.error().kind, ErrorKind::kDoesNotFit);
-  for (const char* part : {"attention 11.00 GiB", "kv", "scratch", "process", "expert slots (at least)", "short by"})
+  for (const char* part :
+       {"attention 11.00 GiB", "kv", "scratch", "process", "expert slots (at least)", "short by"})
     EXPECT_NE(refused.error().message.find(part), std::string::npos) << refused.error().message;
 }
 
@@ -118,7 +119,8 @@ TEST(Planner, Divides) {
     const int count = *rc::gen::inRange(1, 5);
     double all = 1000;
     for (int c = 0; c < count; ++c) {
-      SlotClass size{.node_bytes = {*rc::gen::inRange<int64_t>(1, 20) * 4096}, .layers = *rc::gen::inRange(1, 30)};
+      SlotClass size{.node_bytes = {*rc::gen::inRange<int64_t>(1, 20) * 4096},
+                     .layers = *rc::gen::inRange(1, 30)};
       all += static_cast<double>(size.bytes() * size.layers * shape.experts);
       request.classes.push_back(size);
     }
