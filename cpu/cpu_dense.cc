@@ -37,6 +37,9 @@ CpuDense::CpuDense(const ModelShape& shape, const DenseWeights& weights, const D
       experts_(static_cast<size_t>(options.max_rows * shape.top_k)),
       gains_(experts_.size()),
       route_scratch_(static_cast<size_t>(2 * shape.experts + shape.router.groups)),
+      guess_input_(kMostGuessRows, shape.hidden),
+      guessed_(static_cast<size_t>(kMostGuessRows * shape.top_k)),
+      guess_gains_(guessed_.size()),
       head_input_(options.max_logit_rows, shape.hidden),
       logits_(options.max_logit_rows, shape.vocab) {
   exact_.gemm = nullptr;
@@ -194,6 +197,27 @@ Status CpuDense::SharedMlp(LayerId id) {
   if (shape_.shared_experts == 0) return {};
   mlp_.Run(*pool_, kernels_, Layer(id).shared, normed_.Rows(rows_), rows_, shared_.Rows(rows_));
   return {};
+}
+
+Result<std::span<const int32_t>> CpuDense::GuessExperts(LayerId next) {
+  MORAINE_CHECK(rows_ <= kMostGuessRows);
+  const LayerWeights& layer = Layer(next);
+  const auto top_k = static_cast<size_t>(shape_.top_k);
+  for (int32_t t = 0; t < rows_; ++t) {
+    const std::span<float> row = guess_input_.Row(t);
+    std::copy_n(x_.Row(t).begin(), row.size(), row.begin());
+    for (size_t i = 0; i < row.size() && shape_.shared_experts > 0; ++i) row[i] += shared_.Row(t)[i];
+    RmsNorm(row, layer.post_attention_norm, shape_.norm_eps, row);
+  }
+  Multiply(*pool_, exact_, layer.router, guess_input_.Rows(rows_), rows_, router_logits_.Rows(rows_));
+  for (int32_t t = 0; t < rows_; ++t) {
+    const auto at = static_cast<size_t>(t) * top_k;
+    if (!AllFinite(router_logits_.Row(t))) return std::span<const int32_t>();
+    ChooseExperts(shape_.router, router_logits_.Row(t), layer.router_bias,
+                  std::span(guessed_).subspan(at, top_k), std::span(guess_gains_).subspan(at, top_k),
+                  route_scratch_);
+  }
+  return std::span<const int32_t>(guessed_).first(static_cast<size_t>(rows_) * top_k);
 }
 
 Status CpuDense::Combine(LayerId, std::span<const ExpertSum> sums) {

@@ -25,6 +25,7 @@ class CpuDense final : public Dense {
   Result<Routing> Route(LayerId layer) override;
   Status DenseMlp(LayerId layer) override;
   Status SharedMlp(LayerId layer) override;
+  Result<std::span<const int32_t>> GuessExperts(LayerId next) override;
   Status Combine(LayerId layer, std::span<const ExpertSum> sums) override;
   Result<std::span<const float>> Head(std::span<const int32_t> rows) override;
   Result<std::span<const float>> Hidden() override;
@@ -84,6 +85,9 @@ class CpuDense final : public Dense {
   std::vector<int32_t> experts_;  // [T, K]
   std::vector<float> gains_;      // [T, K]
   std::vector<float> route_scratch_;
+  Buffer guess_input_;            // [kMostGuessRows, H]
+  std::vector<int32_t> guessed_;  // [kMostGuessRows, K]
+  std::vector<float> guess_gains_;
   Buffer head_input_;
   Buffer logits_;
 };

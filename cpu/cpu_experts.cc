@@ -1,6 +1,7 @@
 #include "cpu/cpu_experts.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include "runtime/core/check.h"
 
@@ -49,7 +50,11 @@ CpuExperts::CpuExperts(const ModelShape& shape, int32_t max_rows, std::span<cons
       up_rows_(gate_rows_),
       sums_(static_cast<size_t>(max_rows * shape.hidden)),
       expert_out_(static_cast<size_t>(pool->threads() * max_rows * kMaxTaskRows)),
-      out_rows_(static_cast<size_t>(pool->threads()), RowPointers(max_rows)) {
+      out_rows_(static_cast<size_t>(pool->threads()), RowPointers(max_rows)),
+      apart_out_(static_cast<size_t>(shape.top_k * shape.hidden)) {
+  pending_.reserve(static_cast<size_t>(shape.top_k));
+  part_.reserve(static_cast<size_t>(shape.top_k));
+  part_items_.reserve(static_cast<size_t>(shape.top_k));
   first_entries_.reserve(static_cast<size_t>(shape.experts));
   const int64_t entries = int64_t{max_rows} * shape.top_k;
   for (const Q8Layout layout : kLayouts) {
@@ -68,7 +73,7 @@ double CpuExperts::Bytes(const ModelShape& shape, int32_t max_rows, std::span<co
   const double entries = rows * shape.top_k;
   const auto number = [](int64_t value) { return static_cast<double>(value); };
   double bytes = 4 * (entries * 2 * number(shape.expert_inter) + rows * number(shape.hidden) +
-                      rows * threads * number(kMaxTaskRows)) +
+                      rows * threads * number(kMaxTaskRows) + number(shape.top_k) * number(shape.hidden)) +
                  entries * 3 * sizeof(float*) + ExpertGemm::Bytes(kernels.gemm, shape, max_rows, formats);
   for (const Q8Layout layout : kLayouts) {
     if (!Uses(formats, kernels, layout)) continue;
@@ -88,6 +93,11 @@ Result<ExpertSum> CpuExperts::Run(const ExpertBatch& batch) {
     return sum;
   }
   if (!batch.resume) QuantiseInputs(batch);
+  if (batch.rows == 1 && std::any_of(batch.work.begin(), batch.work.end(),
+                                     [](const ExpertWork& work) { return !work.ready.Done(); })) {
+    MORAINE_RETURN_IF_ERROR(RunAsTheyCome(batch));
+    return sum;
+  }
   ExpertBatch part = batch;
   for (size_t done = 0; done < batch.work.size(); done += part.work.size()) {
     MORAINE_ASSIGN_OR_RETURN(const size_t ready, WaitForSome(batch.work.subspan(done)));
@@ -106,6 +116,40 @@ Result<size_t> CpuExperts::WaitForSome(std::span<const ExpertWork> work) {
     ++ready;
   } while (ready < work.size() && work[ready].ready.Done());
   return ready;
+}
+
+// One row: whichever has come is computed, each expert's part kept apart; they are added in order at the end.
+// So when the last weights come, only theirs is left to do.
+Status CpuExperts::RunAsTheyCome(const ExpertBatch& batch) {
+  pending_.assign(batch.work.size(), 0);
+  std::iota(pending_.begin(), pending_.end(), size_t{0});
+  while (!pending_.empty()) {
+    part_.clear();
+    part_items_.clear();
+    const bool none = std::none_of(pending_.begin(), pending_.end(),
+                                   [&](size_t item) { return batch.work[item].ready.Done(); });
+    for (size_t& item : pending_) {
+      const ExpertWork& work = batch.work[item];
+      if (none ? !part_.empty() : !work.ready.Done()) continue;
+      MORAINE_RETURN_IF_ERROR(work.ready.Wait());
+      part_.push_back(work);
+      part_items_.push_back(item);
+      item = batch.work.size();
+    }
+    std::erase(pending_, batch.work.size());
+    ExpertBatch part = batch;
+    part.work = part_;
+    apart_ = true;
+    RunPart(part);
+    apart_ = false;
+  }
+  if (!batch.resume) std::fill_n(sums_.begin(), shape_.hidden, 0.f);
+  for (size_t item = 0; item < batch.work.size(); ++item) {
+    const float gain = batch.work[item].gains.front();
+    const float* out = Apart(item);
+    for (int64_t r = 0; r < shape_.hidden; ++r) sums_[static_cast<size_t>(r)] += gain * out[r];
+  }
+  return {};
 }
 
 void CpuExperts::RunPart(const ExpertBatch& batch) {
@@ -217,7 +261,7 @@ void CpuExperts::QuantiseHidden(const MatView& down, int64_t entry, int64_t begi
 void CpuExperts::DownTask(const ExpertBatch& batch, NodeId node, int64_t begin, int64_t end, int worker) {
   const ExpertSlice& cut = batch.work.front().slices[static_cast<size_t>(node.value)];
   float* sums = sums_.data() + cut.hidden_begin + begin;
-  for (int64_t t = 0; t < batch.rows && !batch.resume; ++t)
+  for (int64_t t = 0; t < batch.rows && !batch.resume && !apart_; ++t)
     std::fill_n(sums + t * shape_.hidden, end - begin, 0.f);
   for (size_t item = 0; item < batch.work.size(); ++item) {
     if (item + 1 < batch.work.size())
@@ -238,8 +282,13 @@ void CpuExperts::AddDown(const ExpertBatch& batch, size_t item, NodeId node, int
   const ExpertSlice& slice = work.slices[static_cast<size_t>(node.value)];
   const MatView down = slice.weights.down.Rows(begin, end);
   const auto n = static_cast<int64_t>(work.rows.size());
-  float* out = expert_out_.data() + int64_t{worker} * max_rows_ * kMaxTaskRows;
   RowPointers& out_rows = out_rows_[static_cast<size_t>(worker)];
+  if (apart_) {
+    float* part = Apart(part_items_[item]) + slice.hidden_begin + begin;
+    Multiply(down, 0, end - begin, hidden_, first_entries_[item], 1, out_rows.Fill(part, 0, 1));
+    return;
+  }
+  float* out = expert_out_.data() + int64_t{worker} * max_rows_ * kMaxTaskRows;
   Multiply(down, 0, end - begin, hidden_, first_entries_[item], n, out_rows.Fill(out, kMaxTaskRows, n));
   float* sums = sums_.data() + slice.hidden_begin + begin;
   for (int64_t i = 0; i < n; ++i) {

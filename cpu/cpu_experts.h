@@ -45,6 +45,7 @@ class CpuExperts final : public Experts {
   };
 
   Result<size_t> WaitForSome(std::span<const ExpertWork> work);
+  Status RunAsTheyCome(const ExpertBatch& batch);
   void RunPart(const ExpertBatch& batch);
   void Index(const ExpertBatch& batch);
   void QuantiseInputs(const ExpertBatch& batch);
@@ -55,6 +56,7 @@ class CpuExperts final : public Experts {
   void QuantiseHidden(const MatView& down, int64_t entry, int64_t begin, int64_t end);
   void DownTask(const ExpertBatch& batch, NodeId node, int64_t begin, int64_t end, int worker);
   void AddDown(const ExpertBatch& batch, size_t item, NodeId node, int64_t begin, int64_t end, int worker);
+  float* Apart(size_t item) { return apart_out_.data() + static_cast<int64_t>(item) * shape_.hidden; }
   bool Quantised(const MatView& w) const { return kernels_.Q8Dot(w.format) != nullptr && FitsQ8(w); }
 
   const ModelShape& shape_;
@@ -74,6 +76,12 @@ class CpuExperts final : public Experts {
   std::vector<float> sums_;            // [T, H]
   std::vector<float> expert_out_;      // [worker, rows, kMaxTaskRows]: one expert's part of a task
   std::vector<RowPointers> out_rows_;  // [worker]
+  // Of RunAsTheyCome: numbers in the batch of what has not come, and of what makes the part that runs.
+  std::vector<size_t> pending_;
+  std::vector<size_t> part_items_;
+  std::vector<ExpertWork> part_;
+  bool apart_ = false;            // that part's second wave writes to apart_out_
+  std::vector<float> apart_out_;  // [K, H]
 };
 
 }  // namespace moraine

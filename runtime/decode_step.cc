@@ -9,6 +9,15 @@ int32_t RowsOf(std::span<const SequenceRows> sequences) {
   return sequences.back().first_row + sequences.back().rows;
 }
 
+// Deleting this changes no result: it only has the drive read what the next layer will probably want.
+Status Prefetch(StepParts& parts, LayerId next, int32_t rows) {
+  const bool exists = next.value < parts.shape.layers && parts.shape.IsMoe(next);
+  if (!exists || rows > kMostGuessRows || !parts.cache.WantsGuess(next)) return {};
+  MORAINE_ASSIGN_OR_RETURN(const std::span<const int32_t> guess, parts.dense.GuessExperts(next));
+  parts.cache.LookAhead(next, guess);
+  return {};
+}
+
 Status Layer(StepParts& parts, LayerId layer) {
   // attend: x += attention(norm(x)); n = norm(x)                             MLA over the paged, compressed
   // cache
@@ -26,6 +35,7 @@ Status Layer(StepParts& parts, LayerId layer) {
 
   // issue: the shared expert takes what time the reads take; then the routed ones, as their weights come
   MORAINE_RETURN_IF_ERROR(parts.dense.SharedMlp(layer));
+  MORAINE_RETURN_IF_ERROR(Prefetch(parts, LayerId{layer.value + 1}, routing.rows));
   ExpertBatch batch{
       .layer = layer, .rows = routing.rows, .inputs = routing.inputs, .work = work.first(count)};
   MORAINE_ASSIGN_OR_RETURN(ExpertSum sum, parts.experts.Run(batch));

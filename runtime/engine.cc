@@ -73,6 +73,7 @@ ExpertCacheOptions CacheOptions(const ExpertOptions& o, const Plan& plan) {
           .floor = o.floor.value_or(plan.floor),
           .second_touch = o.second_touch,
           .eviction = o.eviction,
+          .prefetch = o.prefetch,
           .streamer = o.streamer,
           .backend = o.backend};
 }
@@ -242,6 +243,8 @@ EngineStats Engine::stats() const {
   stats.nvme_bytes += experts.nvme_bytes - state_->filled_bytes;
   stats.expert_hits = experts.hits;
   stats.expert_misses = experts.misses;
+  stats.guesses = experts.guessed;
+  stats.guesses_used = experts.guessed_used;
   stats.read_retries = experts.streamer.retries;
   return stats;
 }

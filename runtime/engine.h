@@ -32,6 +32,7 @@ struct ExpertOptions {
   std::optional<int32_t> floor;    // kept experts of a layer that others cannot take; empty: by the plan
   bool second_touch = false;       // a newcomer is kept only from its second use on
   EvictionOptions eviction;
+  PrefetchOptions prefetch;
   StreamerOptions streamer;
   std::function<std::unique_ptr<StreamBackend>()> backend;  // ExpertCacheOptions
 };
@@ -94,7 +95,9 @@ struct EngineStats {
   int64_t nvme_bytes = 0;     // embedding rows, and experts that were missing
   int64_t expert_hits = 0;    // distinct experts of a layer and step that were in memory
   int64_t expert_misses = 0;  // that were not
-  int64_t read_retries = 0;   // reads that failed or came short and were made again
+  int64_t guesses = 0;        // experts read ahead, and of them used
+  int64_t guesses_used = 0;
+  int64_t read_retries = 0;  // reads that failed or came short and were made again
 };
 
 /// All calls come from one thread and block until done. Tokens outside the vocabulary and sequences that

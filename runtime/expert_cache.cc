@@ -70,8 +70,11 @@ struct ExpertCache::Pool {
 };
 
 ExpertCache::ExpertCache(std::shared_ptr<const Checkpoint> checkpoint, ExpertLayout layout,
-                         const ModelWeights& weights)
-    : checkpoint_(std::move(checkpoint)), layout_(std::move(layout)), weights_(weights) {}
+                         const ModelWeights& weights, const PrefetchOptions& prefetch)
+    : checkpoint_(std::move(checkpoint)),
+      layout_(std::move(layout)),
+      weights_(weights),
+      watchdog_(prefetch) {}
 
 ExpertCache::~ExpertCache() = default;
 
@@ -81,7 +84,8 @@ Result<std::unique_ptr<ExpertCache>> ExpertCache::Open(std::shared_ptr<const Che
                                                        const ExpertCacheOptions& options) {
   const ModelShape& shape = checkpoint->shape();
   MORAINE_CHECK_EQ(options.slots.size(), layout.classes().size());
-  std::unique_ptr<ExpertCache> cache(new ExpertCache(std::move(checkpoint), std::move(layout), weights));
+  std::unique_ptr<ExpertCache> cache(
+      new ExpertCache(std::move(checkpoint), std::move(layout), weights, options.prefetch));
   StreamerOptions streamer = options.streamer;
   for (size_t c = 0; c < options.slots.size(); ++c) {
     const SlotClass& size = cache->layout_.classes()[c];
@@ -111,6 +115,7 @@ Result<std::unique_ptr<ExpertCache>> ExpertCache::Open(std::shared_ptr<const Che
   }
   cache->policy_ = options.eviction.policy;
   cache->ranges_.reserve(kMaxStreamRanges);
+  cache->guesses_.reserve(static_cast<size_t>(std::max(options.staging, 1)) * cache->pools_.size());
   const auto shards = cache->checkpoint_->shards();
   MORAINE_ASSIGN_OR_RETURN(cache->streamer_, options.backend
                                                  ? Streamer::Open(shards, streamer, options.backend())
@@ -246,12 +251,82 @@ void ExpertCache::BeginLayer(LayerId layer, const Routing& routing) {
   current_->access.BeginLayer(static_cast<int32_t>(at - current_->layers.begin()),
                               {routing.experts, static_cast<size_t>(int64_t{routing.rows} * routing.top_k)},
                               routing.top_k);
+  EndGuesses(layer, routing);
+}
+
+bool ExpertCache::WantsGuess(LayerId layer) {
+  const Pool& pool = PoolOf(layer);
+  return pool.table.slots() < pool.table.keys() && watchdog_.Ask();
+}
+
+void ExpertCache::LookAhead(LayerId layer, std::span<const int32_t> experts) {
+  Pool& pool = PoolOf(layer);
+  const auto at = std::find(pool.layers.begin(), pool.layers.end(), layer) - pool.layers.begin();
+  for (const int32_t expert : experts) {
+    const int32_t key = static_cast<int32_t>(at) * pool.experts + expert;
+    if (pool.table.Find(key).value >= 0) continue;
+    if (guesses_.size() == guesses_.capacity() || streamer_->Room() < layout_.nodes()) return;
+    const auto placed = pool.table.Place(key, true);
+    if (!placed) return;
+    StartRead(pool, key, placed->slot, ReadClass::kLookAhead);
+    guesses_.push_back({&pool, key, false});
+    ++stats_.guessed;
+  }
+}
+
+// Guesses for `layer` that came true are the layer's own now; the others end as soon as their reads do.
+void ExpertCache::EndGuesses(LayerId layer, const Routing& routing) {
+  int32_t read = 0;
+  int32_t used = 0;
+  std::erase_if(guesses_, [&](Guess& guess) {
+    Pool& pool = *guess.pool;
+    Slot& slot = pool.At(pool.table.Find(guess.key));
+    if (!guess.over && pool.LayerOf(guess.key) == layer) {
+      ++read;
+      const int32_t* end = routing.experts + int64_t{routing.rows} * routing.top_k;
+      if (std::find(routing.experts, end, pool.ExpertOf(guess.key).value) != end) {
+        ++used;
+        pool.table.Unpin(guess.key);
+        return true;
+      }
+      guess.over = true;
+      DropReads(slot);
+    }
+    if (!guess.over || !Done(pool.NumberOf(slot))) return false;
+    // One that was dropped or failed is simply not there.
+    const bool there = Settle(pool, slot).has_value();
+    pool.table.Unpin(guess.key);
+    if (!there) ForgetFailed(pool);
+    return true;
+  });
+  if (read > 0) watchdog_.Count(read, used);
+  stats_.guessed_used += used;
+}
+
+// Frees a slot that holds a guess, waiting for its reads; false when there is none.
+bool ExpertCache::EndOldestGuess() {
+  if (guesses_.empty()) return false;
+  const Guess guess = guesses_.front();
+  guesses_.erase(guesses_.begin());
+  Slot& slot = guess.pool->At(guess.pool->table.Find(guess.key));
+  DropReads(slot);
+  const bool there = Settle(*guess.pool, slot).has_value();
+  guess.pool->table.Unpin(guess.key);
+  if (!there) ForgetFailed(*guess.pool);
+  return true;
+}
+
+void ExpertCache::DropReads(const Slot& slot) {
+  if (slot.state != SlotState::kReading) return;
+  for (const uint64_t read : slot.reads)
+    if (read != kNoRead) streamer_->Drop(read);
 }
 
 Result<size_t> ExpertCache::Next(std::span<ExpertWork> work) {
   Pool& pool = *current_;
   if (work.empty()) return 0;
-  const std::span<const Access> batch = pool.access.Next();
+  std::span<const Access> batch = pool.access.Next();
+  while (batch.empty() && EndOldestGuess()) batch = pool.access.Next();
   if (batch.empty()) {
     return Fail(ErrorKind::kIo, "every slot waits for a drive that does not answer; see the errors before");
   }
@@ -280,18 +355,16 @@ void ExpertCache::Release() { current_->access.Release(); }
 
 void ExpertCache::Abandon() {
   for (const auto& pool : pools_) {
-    for (const Slot& slot : pool->slots) {
-      if (slot.state != SlotState::kReading) continue;
-      for (const uint64_t read : slot.reads)
-        if (read != kNoRead) streamer_->Drop(read);
-    }
+    for (const Slot& slot : pool->slots) DropReads(slot);
     for (Slot& slot : pool->slots) {
       // What failed says so again when it is asked for; here only its end counts.
       if (slot.state == SlotState::kReading) static_cast<void>(Settle(*pool, slot));
     }
     pool->access.Abandon();
-    ForgetFailed(*pool);
   }
+  for (const Guess& guess : guesses_) guess.pool->table.Unpin(guess.key);
+  guesses_.clear();
+  for (const auto& pool : pools_) ForgetFailed(*pool);
 }
 
 // Frees the slots of experts that could not be read, but for those a drive may still write into.

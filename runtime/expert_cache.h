@@ -21,6 +21,7 @@
 
 #include "cpu/topology.h"
 #include "policies/eviction.h"
+#include "policies/prefetch.h"
 #include "runtime/core/dense.h"
 #include "runtime/core/experts.h"
 #include "runtime/core/ticket.h"
@@ -38,6 +39,7 @@ struct ExpertCacheOptions {
   int32_t floor = 0;           // SlotTableOptions
   bool second_touch = false;   // SlotTableOptions
   EvictionOptions eviction;
+  PrefetchOptions prefetch;
   StreamerOptions streamer;  // its `memory` is set here
   /// Makes a backend to read with in place of the system's: how tests bring a drive that fails. May be empty.
   std::function<std::unique_ptr<StreamBackend>()> backend;
@@ -48,8 +50,10 @@ struct ExpertCacheStats {
   int64_t hits = 0;
   int64_t misses = 0;
   int64_t promoted = 0;
-  int64_t ram_bytes = 0;   // of experts used, as stored
-  int64_t nvme_bytes = 0;  // of experts read from files, as stored, the filling at the start included
+  int64_t guessed = 0;       // experts read ahead on a guess
+  int64_t guessed_used = 0;  // of them, wanted by the layer they were read for
+  int64_t ram_bytes = 0;     // of experts used, as stored
+  int64_t nvme_bytes = 0;    // of experts read from files, as stored, the filling at the start included
   StreamerStats streamer;
 };
 
@@ -76,6 +80,13 @@ class ExpertCache final : public TicketSource {
   /// start: sets slices and ready of work[0, result), valid until Release. Zero only when `work` is empty.
   /// kIo: a drive that hangs holds every slot that could be had.
   Result<size_t> Next(std::span<ExpertWork> work);
+  /// True when LookAhead would make use of a guess for `layer`: prefetch is on and pays, and some are
+  /// missing.
+  bool WantsGuess(LayerId layer);
+  /// Starts reading those of `experts` (any order, repeats allowed) of `layer` that are missing, behind all
+  /// that is needed now, as far as slots go that the layers in between can spare.
+  void LookAhead(LayerId layer, std::span<const int32_t> experts);
+
   /// What the last Next gave out has run.
   void Release();
   /// The layer cannot go on: waits for its reads and lets go of its slots. What could not be read is a miss
@@ -94,11 +105,15 @@ class ExpertCache final : public TicketSource {
  private:
   struct Slot;
   struct Pool;
-  ExpertCache(std::shared_ptr<const Checkpoint> checkpoint, ExpertLayout layout, const ModelWeights& weights);
+  ExpertCache(std::shared_ptr<const Checkpoint> checkpoint, ExpertLayout layout, const ModelWeights& weights,
+              const PrefetchOptions& prefetch);
   Pool& PoolOf(LayerId layer);
   void StartRead(Pool& pool, int32_t key, SlotId slot, ReadClass urgency);
   Status Settle(Pool& pool, Slot& slot);
   void ForgetFailed(Pool& pool);
+  void EndGuesses(LayerId layer, const Routing& routing);
+  bool EndOldestGuess();
+  void DropReads(const Slot& slot);
 
   std::shared_ptr<const Checkpoint> checkpoint_;
   ExpertLayout layout_;
@@ -108,6 +123,13 @@ class ExpertCache final : public TicketSource {
   std::unique_ptr<Streamer> streamer_;        // goes first: it writes into the pools' memory
   std::vector<StreamRange> ranges_;
   Pool* current_ = nullptr;  // of the layer under way
+  struct Guess {
+    Pool* pool;
+    int32_t key;  // pinned
+    bool over;    // its layer has run without it; kept until its reads have ended
+  };
+  std::vector<Guess> guesses_;
+  PrefetchWatchdog watchdog_;
   ExpertCacheStats stats_;
 };
 

@@ -80,6 +80,8 @@ Result<Generated> Generate(Engine& engine, Sequence* sequence, std::span<const i
   result.decode_seconds = Since(decode_start);
   result.decode_ram_bytes = engine.stats().ram_bytes - before.ram_bytes;
   result.decode_nvme_bytes = engine.stats().nvme_bytes - before.nvme_bytes;
+  result.decode_hits = engine.stats().expert_hits - before.expert_hits;
+  result.decode_misses = engine.stats().expert_misses - before.expert_misses;
   return result;
 }
 

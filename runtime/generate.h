@@ -31,6 +31,8 @@ struct Generated {
   double decode_seconds = 0;     // of all tokens but the first, which prefill yields
   int64_t decode_ram_bytes = 0;  // read meanwhile, by tier
   int64_t decode_nvme_bytes = 0;
+  int64_t decode_hits = 0;  // experts that were in memory, and that were not
+  int64_t decode_misses = 0;
 };
 
 /// Runs `prompt` on `sequence` (which may hold earlier turns) and generates. `on_token` is called for each

@@ -78,7 +78,7 @@ std::vector<int32_t> Divide(const ModelShape& shape, const PlanRequest& r, doubl
 std::string FormatBytes(double bytes) {
   if (bytes >= 0x1p30) return fmt::format("{:.2f} GiB", bytes / 0x1p30);
   if (bytes >= 0x1p20) return fmt::format("{:.1f} MiB", bytes / 0x1p20);
-  return fmt::format("{:.1f} KiB", bytes / 0x1p10);
+  return bytes >= 0x1p10 ? fmt::format("{:.1f} KiB", bytes / 0x1p10) : fmt::format("{:.0f} B", bytes);
 }
 
 const PlanTier& Plan::tier(const std::string& name) const {

@@ -3,6 +3,7 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <cmath>
 #include <memory>
 #include <optional>
 #include <random>
@@ -11,6 +12,7 @@
 #include "cpu/topology.h"
 #include "runtime/memory_limit.h"
 #include "storage/checkpoint.h"
+#include "tools/bench/drive_rate.h"
 #include "tools/bench/expert_bank.h"
 #include "tools/bench/expert_replay.h"
 #include "tools/bench/read_bandwidth.h"
@@ -37,9 +39,14 @@ constexpr int kParts = 4;
 constexpr int kPrefillRounds = 3;
 constexpr double kPrefillSeconds = 20;
 
+constexpr double kYardstickSeconds = 0.15;
+constexpr double kDriveSeconds = 1;
+
+// Some decoded tokens beside what they could have been: the slower of memory and drive.
 struct Part {
   double tok_s;
   double bound_tok_s;
+  bool drive;  // it is the drive that bounds
 };
 
 class Bench {
@@ -56,9 +63,14 @@ class Bench {
     options.observer = [this](LayerId layer, const Routing& routing) {
       if (recording_) replay_->Record(layer, routing);
     };
+    // First, so that the plan counts what it holds.
+    MORAINE_RETURN_IF_ERROR(OpenDrive(options));
     MORAINE_ASSIGN_OR_RETURN(engine_, Engine::Open(flags_.engine.model, options));
-    MORAINE_RETURN_IF_ERROR(OpenYardstick());
-    MORAINE_RETURN_IF_ERROR(OpenReplay(options));
+    if (engine_->plan().holds_all) {
+      drive_.reset();
+      MORAINE_RETURN_IF_ERROR(OpenYardstick());
+      MORAINE_RETURN_IF_ERROR(OpenReplay(options));
+    }
     MORAINE_ASSIGN_OR_RETURN(const std::vector<int32_t> prompt, Prompt());
     if (static_cast<int64_t>(prompt.size()) + flags_.tokens > engine_->context()) {
       return Fail(ErrorKind::kUsage,
@@ -66,6 +78,7 @@ class Bench {
                               prompt.size(), flags_.tokens, engine_->context()));
     }
     if (!flags_.json) fmt::print(stderr, "{}\n", engine_->Describe());
+    for (const std::string& notice : engine_->Notices()) fmt::print(stderr, "notice: {}\n", notice);
 
     MORAINE_ASSIGN_OR_RETURN(Sequence sequence, Prefill(prompt));
     for (int part = 0; part < kParts; ++part) {
@@ -77,6 +90,20 @@ class Bench {
   }
 
  private:
+  // Of a model that is read while it runs, memory is measured beforehand and given back: beside the slots
+  // there is no room for it.
+  Status OpenDrive(const EngineOptions& options) {
+    MORAINE_ASSIGN_OR_RETURN(Checkpoint opened, Checkpoint::Open(flags_.engine.model));
+    if (opened.shape().moe_layers() == 0 || opened.shape().sparse) return {};
+    checkpoint_ = std::make_unique<Checkpoint>(std::move(opened));
+    if (OpenYardstick().has_value()) {
+      read_before_ = ReadBandwidth(*pool_, Yardstick(), kYardstickSeconds);
+      memory_ = NodeMemory();
+    }
+    MORAINE_ASSIGN_OR_RETURN(drive_, DriveRate::Open(*checkpoint_, options.experts.streamer));
+    return {};
+  }
+
   Status OpenYardstick() {
     MORAINE_ASSIGN_OR_RETURN(const MemoryLimit limit, FindMemoryLimit());
     const int64_t available = limit.bytes - ResidentBytes();
@@ -166,11 +193,22 @@ class Bench {
     return static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
   }
 
-  // Some tokens, with the memory's speed measured on both sides of them.
+  // How fast memory and drive can be read, now.
+  Status Measure(double* memory, double* drive) {
+    *memory = std::max(
+        *memory, drive_ == nullptr ? ReadBandwidth(*pool_, Yardstick(), kYardstickSeconds) : read_before_);
+    if (drive_ == nullptr) return {};
+    MORAINE_ASSIGN_OR_RETURN(const double rate, drive_->Measure(kDriveSeconds));
+    *drive = std::max(*drive, rate);
+    return {};
+  }
+
+  // Some tokens, with the speed of memory and drive measured on both sides of them.
   Status Decode(Sequence* sequence, int64_t tokens) {
-    constexpr double kYardstickSeconds = 0.15;
-    double read = ReadBandwidth(*pool_, Yardstick(), kYardstickSeconds);
-    const int64_t bytes_before = engine_->stats().ram_bytes;
+    double memory = 0;
+    double drive = 0;
+    MORAINE_RETURN_IF_ERROR(Measure(&memory, &drive));
+    const EngineStats before = engine_->stats();
     const double start = Seconds();
     for (int64_t i = 0; i < tokens; ++i) {
       if (Interrupted()) return Fail(ErrorKind::kInterrupted, "stopped");
@@ -179,14 +217,26 @@ class Bench {
       ids_.push_back(Best(logits));
     }
     const double seconds = Seconds() - start;
-    read = std::max(read, ReadBandwidth(*pool_, Yardstick(), kYardstickSeconds));
-    const int64_t bytes = engine_->stats().ram_bytes - bytes_before;
-    read_.push_back(read);
-    bytes_ += bytes;
+    const EngineStats after = engine_->stats();
+    MORAINE_RETURN_IF_ERROR(Measure(&memory, &drive));
+    const auto ram_bytes = static_cast<double>(after.ram_bytes - before.ram_bytes);
+    const auto nvme_bytes = static_cast<double>(after.nvme_bytes - before.nvme_bytes);
+    const double ram_s = memory > 0 ? ram_bytes / memory : 0;
+    const double drive_s = drive > 0 ? nvme_bytes / drive : 0;
+    read_.push_back(memory);
+    drive_read_.push_back(drive);
+    ram_bytes_ += ram_bytes;
+    nvme_bytes_ += nvme_bytes;
+    hits_ += after.expert_hits - before.expert_hits;
+    misses_ += after.expert_misses - before.expert_misses;
     decode_s_ += seconds;
     parts_.push_back({static_cast<double>(tokens) / seconds,
-                      read * static_cast<double>(tokens) / static_cast<double>(bytes)});
+                      static_cast<double>(tokens) / std::max(ram_s, drive_s), drive_s > ram_s});
     return {};
+  }
+
+  double HitRate() const {
+    return hits_ + misses_ == 0 ? 1 : static_cast<double>(hits_) / static_cast<double>(hits_ + misses_);
   }
 
   std::span<const std::byte> Yardstick() const {
@@ -232,7 +282,10 @@ class Bench {
     const double share = Middle([](const Part& p) { return p.tok_s / p.bound_tok_s; });
     const double prefill = static_cast<double>(prompt_tokens) / Median(prefill_s_);
     const PrefillFigures figures = PrefillOf(prompt_tokens);
-    const int64_t per_token = bytes_ / flags_.tokens;
+    const double ram_per_token = ram_bytes_ / static_cast<double>(flags_.tokens);
+    const double nvme_per_token = nvme_bytes_ / static_cast<double>(flags_.tokens);
+    const auto by_drive = std::count_if(parts_.begin(), parts_.end(), [](const Part& p) { return p.drive; });
+    const bool drive = 2 * static_cast<size_t>(by_drive) > parts_.size();
     if (!flags_.json) {
       fmt::print("prefill  {} tokens at {:.2f} tok/s\n", prompt_tokens, prefill);
       if (figures.share > 0) {
@@ -243,29 +296,37 @@ class Bench {
             figures.gflops, figures.rows, figures.expert_gflops, 100 * figures.share, 100 * figures.time);
       }
       fmt::print(
-          "decode   {} tokens at {:.2f} tok/s; bound {:.2f} tok/s ({:.2f} GB a token at {:.2f} GB/s); share "
-          "{:.1f} %\n",
-          flags_.tokens, tok_s, bound, 1e-9 * static_cast<double>(per_token), 1e-9 * Median(read_),
-          100 * share);
+          "decode   {} tokens at {:.2f} tok/s; bound {:.2f} tok/s by {}; share {:.1f} %\n"
+          "         a token reads {:.2f} GB from memory at {:.2f} GB/s",
+          flags_.tokens, tok_s, bound, drive ? "the drive" : "memory", 100 * share, 1e-9 * ram_per_token,
+          1e-9 * Median(read_));
+      if (drive_ != nullptr) {
+        fmt::print(", {:.3f} GB from the drive at {:.3f} GB/s; {:.1f} % of experts were in RAM",
+                   1e-9 * nvme_per_token, 1e-9 * Median(drive_read_), 100 * HitRate());
+      }
+      fmt::print("\n");
       return;
     }
-    nlohmann::ordered_json json = {{"schema", 1},
-                                   {"text", ""},
-                                   {"reasoning", ""},
-                                   {"ids", std::vector<int32_t>(ids_.begin() + 1, ids_.end())},
-                                   {"finish_reason", "length"},
-                                   {"prompt_tokens", prompt_tokens},
-                                   {"completion_tokens", flags_.tokens},
-                                   {"prefill_tok_s", prefill},
-                                   {"decode_tok_s", tok_s},
-                                   {"bytes_per_token", {{"vram", 0}, {"ram", per_token}, {"nvme", 0}}},
-                                   {"hit_rate", 1.0},
-                                   {"predicted", {{"decode_tok_s", bound}, {"limit", "ram"}}},
-                                   {"measured",
-                                    {{"prefill_s", Median(prefill_s_)},
-                                     {"decode_s", decode_s_},
-                                     {"read_gb_s", 1e-9 * Median(read_)},
-                                     {"share_of_bound", share}}}};
+    nlohmann::ordered_json json = {
+        {"schema", 1},
+        {"text", ""},
+        {"reasoning", ""},
+        {"ids", std::vector<int32_t>(ids_.begin() + 1, ids_.end())},
+        {"finish_reason", "length"},
+        {"prompt_tokens", prompt_tokens},
+        {"completion_tokens", flags_.tokens},
+        {"prefill_tok_s", prefill},
+        {"decode_tok_s", tok_s},
+        {"bytes_per_token",
+         {{"vram", 0}, {"ram", std::llround(ram_per_token)}, {"nvme", std::llround(nvme_per_token)}}},
+        {"hit_rate", HitRate()},
+        {"predicted", {{"decode_tok_s", bound}, {"limit", drive ? "nvme" : "ram"}}},
+        {"measured",
+         {{"prefill_s", Median(prefill_s_)},
+          {"decode_s", decode_s_},
+          {"read_gb_s", 1e-9 * Median(read_)},
+          {"drive_gb_s", 1e-9 * Median(drive_read_)},
+          {"share_of_bound", share}}}};
     if (figures.share > 0) {
       json["measured"]["prefill_gflops"] = figures.gflops;
       json["measured"]["expert_gflops"] = figures.expert_gflops;
@@ -281,6 +342,9 @@ class Bench {
   std::unique_ptr<Topology> topology_;
   std::unique_ptr<WorkerPool> pool_;
   NodeMemory memory_;
+  double read_before_ = 0;  // bytes a second, before the model was loaded; 0: not measured
+  std::unique_ptr<Checkpoint> checkpoint_;
+  std::unique_ptr<DriveRate> drive_;  // null when all experts are in memory
   std::unique_ptr<ExpertBank> bank_;
   std::unique_ptr<CpuBackend> cpu_;
   std::unique_ptr<ExpertReplay> replay_;  // null without routed experts
@@ -290,8 +354,12 @@ class Bench {
   std::vector<double> prefill_s_;  // by round
   std::vector<double> experts_s_;  // of the same round
   double decode_s_ = 0;
-  int64_t bytes_ = 0;
-  std::vector<double> read_;
+  double ram_bytes_ = 0;  // read by decode
+  double nvme_bytes_ = 0;
+  int64_t hits_ = 0;
+  int64_t misses_ = 0;
+  std::vector<double> read_;        // bytes a second, by part
+  std::vector<double> drive_read_;  // likewise; 0 where nothing is streamed
   std::vector<Part> parts_;
 };
 

@@ -12,6 +12,11 @@
 namespace moraine::tools {
 namespace {
 
+double HitRate(const Generated& g) {
+  const int64_t uses = g.decode_hits + g.decode_misses;
+  return uses == 0 ? 1.0 : static_cast<double>(g.decode_hits) / static_cast<double>(uses);
+}
+
 double Rate(int64_t tokens, double seconds) {
   return seconds > 0 ? static_cast<double>(tokens) / seconds : 0;
 }
@@ -75,13 +80,14 @@ std::string Figures(const Reply& reply, uint64_t seed) {
   const int64_t computed = g.prompt_tokens - reply.reused_tokens;
   std::string reused =
       reply.reused_tokens > 0 ? fmt::format(" ({} from the cache)", reply.reused_tokens) : "";
+  const std::string hits =
+      g.decode_misses > 0 ? fmt::format(" ({:.1f} % of experts were in RAM)", 100 * HitRate(g)) : "";
   return fmt::format(
       "{} prompt tokens{} at {:.1f} tok/s, {} generated at {:.1f} tok/s; read per token: VRAM 0 B, RAM {}, "
-      "NVMe {}; "
-      "seed {}, {}",
+      "NVMe {}{}; seed {}, {}",
       g.prompt_tokens, reused, Rate(computed, g.prefill_seconds), g.tokens.size(),
       Rate(decoded, g.decode_seconds), Bytes(PerToken(g.decode_ram_bytes, decoded)),
-      Bytes(PerToken(g.decode_nvme_bytes, decoded)), seed, Name(g.reason));
+      Bytes(PerToken(g.decode_nvme_bytes, decoded)), hits, seed, Name(g.reason));
 }
 
 std::string ReplyJson(const Reply& reply, uint64_t seed, const GemmReport& gemm) {
@@ -100,7 +106,7 @@ std::string ReplyJson(const Reply& reply, uint64_t seed, const GemmReport& gemm)
   json["bytes_per_token"] = {{"vram", 0},
                              {"ram", PerToken(g.decode_ram_bytes, decoded)},
                              {"nvme", PerToken(g.decode_nvme_bytes, decoded)}};
-  json["hit_rate"] = 1.0;  // every expert is resident
+  json["hit_rate"] = HitRate(g);
   json["seed"] = seed;
   json["predicted"] = nlohmann::ordered_json::object();
   json["measured"] = {{"prefill_s", g.prefill_seconds}, {"decode_s", g.decode_seconds}};

@@ -123,6 +123,7 @@ class Runner {
       MORAINE_ASSIGN_OR_RETURN(template_, ChatTemplate::ForModel(folder));
     }
     if (!flags_.json) fmt::print(stderr, "{}\n", engine_->Describe());
+    for (const std::string& notice : engine_->Notices()) fmt::print(stderr, "notice: {}\n", notice);
     session_.emplace(engine_.get(), text_.tokenizer.get());
     if (!flags_.system.empty()) session_->SetSystem(flags_.system);
     return {};

@@ -44,6 +44,9 @@ struct Routing {
   const float* inputs = nullptr;     // [T, H] f32, x after the post-attention norm: the experts' input
 };
 
+/// Rows of a step that GuessExperts takes at most: a longer one wants most experts of a layer anyway.
+inline constexpr int32_t kMostGuessRows = 4;
+
 struct DenseOptions {
   int32_t max_rows = 512;       // T of the largest step
   int32_t max_logit_rows = 16;  // rows of the largest Head
@@ -76,6 +79,11 @@ class Dense {
   /// Starts the shared experts on the rows of the last Route; Combine adds them. Nothing to do in a model
   /// without.
   virtual Status SharedMlp(LayerId layer) = 0;
+
+  /// A guess at the experts MoE layer `next` will choose, [T, K], best first: its router sees x with the
+  /// shared experts of the last SharedMlp, not yet the routed ones. Between SharedMlp and Combine, in steps
+  /// of at most kMostGuessRows rows. Valid until the next call; no other result depends on it.
+  virtual Result<std::span<const int32_t>> GuessExperts(LayerId next) = 0;
 
   /// x += shared + sums[0] + sums[1] + ..., always in that order, after waiting for each.
   virtual Status Combine(LayerId layer, std::span<const ExpertSum> sums) = 0;

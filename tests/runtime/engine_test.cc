@@ -135,7 +135,7 @@ TEST(Engine, RefusesWhatDoesNotFitWithBothNumbers) {
   const auto engine = Engine::Open(Golden("v3-fp8").folder(), {.ram = 1000});
   ASSERT_FALSE(engine.has_value());
   EXPECT_EQ(engine.error().kind, ErrorKind::kDoesNotFit);
-  EXPECT_THAT(engine.error().message, HasSubstr("allowed by --ram"));
+  EXPECT_THAT(engine.error().message, HasSubstr("--ram allows 1000 B"));
   EXPECT_EQ(Engine::Open(Golden("v3-fp8").folder(), {.context = int64_t{1} << 40}).error().kind,
             ErrorKind::kUsage);
 }

@@ -118,6 +118,24 @@ TEST_P(Tiers, EveryWayOfReadingGivesTheSameBits) {
   }
 }
 
+TEST_P(Tiers, PrefetchChangesNothing) {
+  const Outcome want = Answer(*Open(GetParam(), {}), Prompt());
+  ExpertOptions experts;
+  experts.prefetch.mode = PrefetchMode::kNextGate;
+  for (const double least_useful : {0.0, 1.0}) {
+    for (const int64_t slots : {int64_t{0}, Open(GetParam(), {})->plan().routed_experts / 2}) {
+      experts.slots = slots;
+      experts.prefetch.least_useful = least_useful;
+      experts.prefetch.sample = 1;
+      const auto engine = Open(GetParam(), experts);
+      const Outcome got = Answer(*engine, Prompt());
+      ExpectSame(got, want);
+      // Two MoE layers or more are needed for one to be guessed from the other.
+      EXPECT_EQ(got.stats.guesses > 0, engine->shape().moe_layers() > 1);
+    }
+  }
+}
+
 TEST_P(Tiers, ThreadsChangeNothing) {
   ExpertOptions experts;
   experts.slots = 0;
