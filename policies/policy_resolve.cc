@@ -10,10 +10,11 @@ namespace moraine {
 namespace {
 
 ResolvedKey Resolve(const PolicySources& sources, const PolicyKey& key) {
-  const std::array<std::pair<const PolicyLayer*, PolicySource>, 3> order = {
+  const std::array<std::pair<const PolicyLayer*, PolicySource>, 4> order = {
       {{&sources.flags, PolicySource::kFlag},
        {&sources.environment, PolicySource::kEnvironment},
-       {&sources.file, PolicySource::kFile}}};
+       {&sources.file, PolicySource::kFile},
+       {&sources.defaults, PolicySource::kAutomatic}}};
   for (const auto& [layer, source] : order) {
     if (const PolicySetting* setting = layer->Find(key))
       return {&key, setting->value, source, setting->where};

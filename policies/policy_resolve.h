@@ -14,6 +14,7 @@ enum class PolicySource : uint8_t { kAutomatic, kFile, kEnvironment, kFlag };
 std::string_view Name(PolicySource source);
 
 struct PolicySources {
+  PolicyLayer defaults;  // of the command, where nobody says anything
   PolicyLayer file;
   PolicyLayer environment;
   PolicyLayer flags;

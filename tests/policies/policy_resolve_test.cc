@@ -60,6 +60,17 @@ TEST(ResolvePolicy, FlagBeatsEnvironmentBeatsFileBeatsAutomatic) {
   EXPECT_EQ(Row(*resolved, "cpu.threads").source, PolicySource::kFlag);
 }
 
+TEST(ResolvePolicy, ACommandsDefaultsGiveWayToAnybody) {
+  PolicySources sources;
+  sources.defaults = Layer("context.kv_type", "f32", "");
+  auto resolved = ResolvePolicy(sources);
+  EXPECT_EQ(resolved->policy.context.kv_type, "f32");
+  EXPECT_EQ(DescribePolicy(*resolved), "") << "nobody set it";
+  sources.flags = Layer("context.kv_type", "auto", "--kv-type");
+  resolved = ResolvePolicy(sources);
+  EXPECT_FALSE(resolved->policy.context.kv_type.has_value());
+}
+
 TEST(ResolvePolicy, KeysDoNotHideOneAnother) {
   PolicySources sources;
   sources.file = Layer("memory.ram", "8GiB", "f");
