@@ -46,7 +46,7 @@ class Bench {
     }
     MORAINE_ASSIGN_OR_RETURN(EngineOptions options, MakeEngineOptions(flags_.engine));
     MORAINE_ASSIGN_OR_RETURN(engine_, Engine::Open(flags_.engine.model, options));
-    MORAINE_RETURN_IF_ERROR(OpenYardstick());
+    MORAINE_RETURN_IF_ERROR(OpenYardstick(options.threads));
     MORAINE_ASSIGN_OR_RETURN(const std::vector<int32_t> prompt, Prompt());
     if (static_cast<int64_t>(prompt.size()) + flags_.tokens > engine_->context()) {
       return Fail(ErrorKind::kUsage,
@@ -70,7 +70,7 @@ class Bench {
   }
 
  private:
-  Status OpenYardstick() {
+  Status OpenYardstick(int threads) {
     MORAINE_ASSIGN_OR_RETURN(const int64_t available, AvailableMemory());
     if (available < kYardstickBytes) {
       return Fail(
@@ -79,7 +79,7 @@ class Bench {
                       kYardstickBytes, available));
     }
     MORAINE_ASSIGN_OR_RETURN(topology_, Topology::Read());
-    const int threads = flags_.engine.threads == 0 ? topology_->cores() : flags_.engine.threads;
+    if (threads == 0) threads = topology_->cores();
     // Unbound: this thread is the engine's too.
     pool_ = std::make_unique<WorkerPool>(threads);
     MORAINE_ASSIGN_OR_RETURN(memory_, topology_->Allocate(kYardstickBytes, NodeId{0}));
