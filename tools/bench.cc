@@ -68,7 +68,7 @@ class Bench {
     MORAINE_ASSIGN_OR_RETURN(engine_, Engine::Open(flags_.engine.model, options));
     if (engine_->plan().holds_all) {
       drive_.reset();
-      MORAINE_RETURN_IF_ERROR(OpenYardstick());
+      MORAINE_RETURN_IF_ERROR(OpenYardstick(options.threads));
       MORAINE_RETURN_IF_ERROR(OpenReplay(options));
     }
     MORAINE_ASSIGN_OR_RETURN(const std::vector<int32_t> prompt, Prompt());
@@ -96,7 +96,7 @@ class Bench {
     MORAINE_ASSIGN_OR_RETURN(Checkpoint opened, Checkpoint::Open(flags_.engine.model));
     if (opened.shape().moe_layers() == 0 || opened.shape().sparse) return {};
     checkpoint_ = std::make_unique<Checkpoint>(std::move(opened));
-    if (OpenYardstick().has_value()) {
+    if (OpenYardstick(options.threads).has_value()) {
       read_before_ = ReadBandwidth(*pool_, Yardstick(), kYardstickSeconds);
       memory_ = NodeMemory();
     }
@@ -104,7 +104,7 @@ class Bench {
     return {};
   }
 
-  Status OpenYardstick() {
+  Status OpenYardstick(int threads) {
     MORAINE_ASSIGN_OR_RETURN(const MemoryLimit limit, FindMemoryLimit());
     const int64_t available = limit.bytes - ResidentBytes();
     if (available < kYardstickBytes) {
@@ -114,7 +114,7 @@ class Bench {
                       kYardstickBytes, available));
     }
     MORAINE_ASSIGN_OR_RETURN(topology_, Topology::Read());
-    const int threads = flags_.engine.threads == 0 ? topology_->cores() : flags_.engine.threads;
+    if (threads == 0) threads = topology_->cores();
     // Unbound: this thread is the engine's too.
     pool_ = std::make_unique<WorkerPool>(threads);
     MORAINE_ASSIGN_OR_RETURN(memory_, topology_->Allocate(kYardstickBytes, NodeId{0}));

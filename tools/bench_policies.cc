@@ -1,6 +1,8 @@
 // bench_policies: what the bookkeeping of a layer costs at R1's size, beside what it decides about.
 //
-//   bench_policies      one line a policy: microseconds of a Settle with 8 newcomers, and of a whole layer
+//   bench_policies [TRACE]   one line a policy: microseconds of a Settle with 8 newcomers, and of a whole
+//   layer;
+//                            then what a token costs that is traced, into TRACE (default: /dev/null)
 #include <fmt/core.h>
 
 #include <algorithm>
@@ -12,6 +14,7 @@
 #include "policies/eviction.h"
 #include "policies/layer_access.h"
 #include "policies/slot_table.h"
+#include "runtime/trace/trace_writer.h"
 
 namespace moraine {
 namespace {
@@ -98,10 +101,43 @@ struct Bench {
   LayerAccess access;
 };
 
+// Rows of R1's 58 layers, as fast as the step's thread can hand them over.
+int TraceCost(const char* path) {
+  constexpr int32_t kTokens = 4000;
+  TraceHeader header{.layers = 58, .experts = kExperts, .top_k = kTopK, .guesses = kTopK};
+  for (int32_t layer = 0; layer < header.layers; ++layer) header.layer_map.push_back(layer);
+  auto writer = TraceWriter::Create(path, header, {.patience = std::chrono::hours(1)});
+  if (!writer.has_value()) {
+    fmt::print(stderr, "bench_policies: {}\n", writer.error().message);
+    return ExitCode(writer.error().kind);
+  }
+  const std::vector<int32_t> ids = {1, 2, 3, 4, 5, 6, 7, 8};
+  const std::vector<float> weights(kTopK, 0.125f);
+  const std::vector<Residency> residency(kTopK, Residency::kRam);
+  std::vector<double> tokens;
+  for (int32_t token = 0; token < kTokens; ++token) {
+    const auto from = Clock::now();
+    for (int32_t layer = 0; layer < header.layers; ++layer)
+      (*writer)->Add({.step = token,
+                      .position = token,
+                      .layer = layer,
+                      .experts = ids,
+                      .weights = weights,
+                      .residency = residency,
+                      .guesses = ids});
+    tokens.push_back(Microseconds(from));
+  }
+  (*writer)->Close();
+  const double most = *std::max_element(tokens.begin(), tokens.end());
+  fmt::print("trace    a token of {} rows {:.1f} us (median), {:.1f} us (worst of {})\n", header.layers,
+             Median(std::move(tokens)), most, kTokens);
+  return 0;
+}
+
 }  // namespace
 }  // namespace moraine
 
-int main() {
+int main(int argc, char** argv) {
   using namespace moraine;
   fmt::print("{} kept of {} keys, {} newcomers\n", kKept, kKeys, kTopK);
   for (const std::string_view policy : EvictionNames()) {
@@ -123,4 +159,5 @@ int main() {
         }(),
         bench->table.counters().promoted);
   }
+  return TraceCost(argc > 1 ? argv[1] : "/dev/null");
 }

@@ -16,6 +16,8 @@ void AddEval(CLI::App& app, int* exit_code);
 void AddInspect(CLI::App& app, int* exit_code);
 void AddLogits(CLI::App& app, int* exit_code);
 void AddPack(CLI::App& app, int* exit_code);
+void AddPolicy(CLI::App& app, int* exit_code);
+void AddReplay(CLI::App& app, int* exit_code);
 void AddRun(CLI::App& app, int* exit_code);
 void AddSynth(CLI::App& app, int* exit_code);
 void AddTokenize(CLI::App& app, int* exit_code);

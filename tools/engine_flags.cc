@@ -3,84 +3,40 @@
 #include <fmt/core.h>
 
 #include <CLI/CLI.hpp>
-#include <array>
 #include <charconv>
-#include <cmath>
+#include <cstdlib>
 #include <fstream>
-#include <limits>
 #include <sstream>
 
 #include "tools/progress_bar.h"
 
 namespace moraine::tools {
-namespace {
-
-struct Unit {
-  const char* name;
-  double bytes;
-};
-constexpr std::array kUnits = {Unit{"B", 1},        Unit{"kB", 1e3},     Unit{"MB", 1e6},
-                               Unit{"GB", 1e9},     Unit{"TB", 1e12},    Unit{"KiB", 0x1p10},
-                               Unit{"MiB", 0x1p20}, Unit{"GiB", 0x1p30}, Unit{"TiB", 0x1p40}};
-
-}  // namespace
 
 void AddEngineFlags(CLI::App& command, EngineFlags* flags) {
   command.add_option("MODEL", flags->model, "Folder of a checkpoint in Hugging Face layout")->required();
-  command.add_option("--ctx", flags->ctx, "Context in tokens (default: the model's, at most 8192)")
-      ->envname("MORAINE_CTX");
-  command.add_option("--ram", flags->ram, "Ceiling on memory, e.g. 64GiB (default: what is available)")
-      ->envname("MORAINE_RAM");
-  command.add_option("--threads", flags->threads, "Worker threads (default: one per usable CPU)")
-      ->envname("MORAINE_THREADS");
-  command.add_option("--isa", flags->isa, "Kernels: auto, avx512-vbmi, avx512-vnni, avx512, avx2, scalar")
-      ->envname("MORAINE_ISA");
-  command
-      .add_option("--activations", flags->activations,
-                  "auto, or f32: no product rounds its input to int8 or bf16")
-      ->check(CLI::IsMember({"auto", "f32"}))
-      ->envname("MORAINE_ACTIVATIONS");
-  command.add_option("--kv-type", flags->kv_type, "KV cache: bf16, fp8, f32")
-      ->envname("MORAINE_KV_TYPE")
-      ->capture_default_str();
+  AddPolicyFlags(command, &flags->policy);
 }
 
 Result<EngineOptions> MakeEngineOptions(const EngineFlags& flags) {
+  MORAINE_ASSIGN_OR_RETURN(const ResolvedPolicy resolved,
+                           ResolveFlags(flags.policy, [](const char* name) { return std::getenv(name); }));
+  fmt::print(stderr, "{}", DescribePolicy(resolved));
+  for (const std::string& notice : resolved.notices) fmt::print(stderr, "moraine: {}\n", notice);
   EngineOptions options;
-  options.context = flags.ctx;
-  options.threads = flags.threads;
-  options.isa = flags.isa;
-  options.f32_activations = flags.activations == "f32";
   options.progress = ProgressBar("loading");
-  const auto kv_type = ParseKvType(flags.kv_type);
-  if (!kv_type)
-    return Fail(ErrorKind::kUsage,
-                fmt::format("--kv-type \"{}\" is unknown; one of bf16, fp8, f32", flags.kv_type));
-  options.kv_type = *kv_type;
-  if (!flags.ram.empty()) {
-    MORAINE_ASSIGN_OR_RETURN(const int64_t ram, ParseSize(flags.ram, "--ram"));
-    options.ram = ram;
-  }
+  ApplyPolicy(resolved.policy, &options);
   return options;
 }
 
-Result<int64_t> ParseSize(const std::string& text, const std::string& flag) {
-  double number = 0;
-  const char* end = text.data() + text.size();
-  const auto [rest, error] = std::from_chars(text.data(), end, number, std::chars_format::fixed);
-  if (error != std::errc() || !std::isfinite(number) || number < 0) {
-    return Fail(ErrorKind::kUsage, fmt::format("{} is \"{}\"; expected a size such as 8GiB", flag, text));
-  }
-  for (const Unit& unit : kUnits) {
-    if (std::string_view(rest, end) != unit.name) continue;
-    const double bytes = number * unit.bytes;
-    if (bytes >= 0x1p63)
-      return Fail(ErrorKind::kUsage, fmt::format("{} is {}: more than any machine has", flag, text));
-    return static_cast<int64_t>(bytes);
-  }
-  return Fail(
-      ErrorKind::kUsage,
-      fmt::format("{} is \"{}\"; expected a unit: B, kB, MB, GB, TB, KiB, MiB, GiB or TiB", flag, text));
+void ApplyPolicy(const Policy& policy, EngineOptions* options) {
+  options->context = policy.context.tokens.value_or(options->context);
+  if (policy.context.kv_type)
+    options->kv_type = ParseKvType(*policy.context.kv_type).value_or(options->kv_type);
+  if (policy.prefill.chunk) options->prefill_chunk = static_cast<int32_t>(*policy.prefill.chunk);
+  if (policy.cpu.threads) options->threads = static_cast<int>(*policy.cpu.threads);
+  options->isa = policy.cpu.isa.value_or(options->isa);
+  options->f32_activations = policy.cpu.activations == "f32";
+  options->ram = policy.memory.ram;
 }
 
 Result<std::vector<int32_t>> ParseIds(const std::string& text, const std::string& what) {

@@ -7,6 +7,7 @@
 
 #include "runtime/core/result.h"
 #include "runtime/engine.h"
+#include "tools/policy_source.h"
 
 namespace CLI {
 class App;
@@ -16,23 +17,18 @@ namespace moraine::tools {
 
 struct EngineFlags {
   std::string model;
-  int64_t ctx = 0;
-  std::string ram;
-  int threads = 0;
-  std::string isa = "auto";
-  std::string activations = "auto";
-  std::string kv_type = "bf16";
+  PolicyFlags policy;
 };
 
-/// Adds MODEL, --ctx, --ram, --threads, --isa, --activations and --kv-type, each with its MORAINE_
-/// environment variable. `flags` outlives the parse.
+/// Adds MODEL and the flags of policy_source.h. `flags` outlives the parse.
 void AddEngineFlags(CLI::App& command, EngineFlags* flags);
 
-/// Engine options from the flags: kUsage names the flag that cannot be. A loading bar is shown on a terminal.
+/// Engine options from flags, environment and policy file: kUsage names what cannot be. Says on stderr what
+/// was set and which of it changes nothing; shows a loading bar on a terminal.
 Result<EngineOptions> MakeEngineOptions(const EngineFlags& flags);
 
-/// "8GiB", "500MB", "123B" -> bytes. kUsage for a missing or unknown unit, a negative number, an overflow.
-Result<int64_t> ParseSize(const std::string& text, const std::string& flag);
+/// What of a policy the engine has options for today; the rest of `options` stays.
+void ApplyPolicy(const Policy& policy, EngineOptions* options);
 
 /// "5,17,3" -> ids. kUsage names what is not a decimal id.
 Result<std::vector<int32_t>> ParseIds(const std::string& text, const std::string& what);

@@ -84,8 +84,7 @@ void AddLogits(CLI::App& app, int* exit_code) {
   auto flags = std::make_shared<Flags>();
   // This command exists to be compared, so its cache and its products keep what the published code keeps;
   // --kv-type bf16 and --activations auto show a run's rounding.
-  flags->engine.kv_type = "f32";
-  flags->engine.activations = "f32";
+  flags->engine.policy.defaults = {{"context.kv_type", "f32"}, {"cpu.activations", "f32"}};
   CLI::App* command =
       app.add_subcommand("logits", "Write the logits of every position as .npy (f32 [positions, vocab])");
   AddEngineFlags(*command, &flags->engine);

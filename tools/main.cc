@@ -27,6 +27,8 @@ int main(int argc, char** argv) {
   moraine::tools::AddInspect(app, &exit_code);
   moraine::tools::AddLogits(app, &exit_code);
   moraine::tools::AddPack(app, &exit_code);
+  moraine::tools::AddPolicy(app, &exit_code);
+  moraine::tools::AddReplay(app, &exit_code);
   moraine::tools::AddSynth(app, &exit_code);
   moraine::tools::AddTokenize(app, &exit_code);
   moraine::tools::AddBench(app, &exit_code);

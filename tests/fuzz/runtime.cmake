@@ -1,0 +1,2 @@
+# The readers of runtime/.
+moraine_fuzzer(trace SOURCES trace_fuzz.cc LINKS moraine_trace)
