@@ -44,6 +44,7 @@ struct Policy {
 
   struct Cache {
     std::optional<std::string> policy;  // one of EvictionNames()
+    std::optional<int64_t> slots;       // experts in RAM
     std::optional<double> half_life;    // tokens
     std::optional<double> slow_half_life;
     std::optional<double> slow_weight;

@@ -13,6 +13,7 @@ enum class PrefetchMode : uint8_t { kOff, kNextGate };
 
 struct PrefetchOptions {
   PrefetchMode mode = PrefetchMode::kOff;
+  int32_t width = INT32_MAX;   // guesses a row, the best first; at most the model's experts a token
   double least_useful = 0.6;   // of the guesses read; below it the watchdog turns prefetch off
   int32_t sample = 256;        // guesses it judges by
   int32_t rest_layers = 4096;  // layers after which it tries again

@@ -12,9 +12,12 @@ int32_t RowsOf(std::span<const SequenceRows> sequences) {
 // Deleting this changes no result: it only has the drive read what the next layer will probably want.
 Status Prefetch(StepParts& parts, LayerId next, int32_t rows) {
   const bool exists = next.value < parts.shape.layers && parts.shape.IsMoe(next);
-  if (!exists || rows > kMostGuessRows || !parts.cache.WantsGuess(next)) return {};
+  if (!exists || rows > kMostGuessRows) return {};
+  const bool wanted = parts.cache.WantsGuess(next);
+  if (!wanted && parts.trace == nullptr) return {};
   MORAINE_ASSIGN_OR_RETURN(const std::span<const int32_t> guess, parts.dense.GuessExperts(next));
-  parts.cache.LookAhead(next, guess);
+  if (parts.trace != nullptr) parts.trace->Guessed(guess);
+  if (wanted) parts.cache.LookAhead(next, guess);
   return {};
 }
 
@@ -25,8 +28,10 @@ Status Layer(StepParts& parts, LayerId layer) {
   if (!parts.shape.IsMoe(layer)) return parts.dense.DenseMlp(layer);  // x += mlp(n): the first layers
 
   // route: n [T, H] -> expert ids and weights [T, K]
-  MORAINE_ASSIGN_OR_RETURN(const Routing routing, parts.dense.Route(layer));
+  MORAINE_ASSIGN_OR_RETURN(Routing routing, parts.dense.Route(layer));
+  if (parts.override_route) parts.override_route(layer, &routing);
   if (parts.observer) parts.observer(layer, routing);
+  if (parts.trace != nullptr) parts.trace->Routed(layer, routing, parts.cache);
 
   // look up: each chosen expert once, ascending, with the rows that chose it; what is missing is being read
   std::span<ExpertWork> work = parts.grouping.Group(routing);
@@ -52,6 +57,7 @@ Status Layer(StepParts& parts, LayerId layer) {
   // combine: x += shared + routed, always in this order; only this waits
   MORAINE_RETURN_IF_ERROR(parts.dense.Combine(layer, {&sum, 1}));
   parts.cache.Release();
+  if (parts.trace != nullptr) parts.trace->EndLayer();
   return {};
 }
 

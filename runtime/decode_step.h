@@ -11,12 +11,17 @@
 #include "runtime/core/result.h"
 #include "runtime/expert_cache.h"
 #include "runtime/expert_grouping.h"
+#include "runtime/step_trace.h"
 
 namespace moraine {
 
 /// Sees every routing decision: traces and tests. Called on the step's thread; the Routing is valid during
 /// the call.
 using RouteObserver = std::function<void(LayerId, const Routing&)>;
+
+/// May put other experts and weights in the place of what the router chose: for measuring with choices that
+/// are like a real text's on random weights. What it points to outlives the layer.
+using RouteOverride = std::function<void(LayerId, Routing*)>;
 
 /// The rooms that a step walks through; all borrowed, driven by one thread.
 struct StepParts {
@@ -25,7 +30,9 @@ struct StepParts {
   Experts& experts;
   ExpertCache& cache;
   ExpertGrouping& grouping;
-  RouteObserver observer;  // may be empty
+  RouteObserver observer;        // may be empty
+  RouteOverride override_route;  // may be empty
+  StepTrace* trace = nullptr;    // may be null; has begun its step
 };
 
 /// Runs `embedded` [T, H], the rows of `sequences`, through layers 0..L-1. Their hidden states stay in

@@ -62,7 +62,7 @@ Result<MemoryLimit> RamLimit(const EngineOptions& o) {
   }
   MORAINE_ASSIGN_OR_RETURN(MemoryLimit limit, FindMemoryLimit());
   const int64_t margin = o.margin.value_or(std::max(kLeastMargin, limit.bytes / 50));
-  limit.source += fmt::format(" less {}", FormatBytes(static_cast<double>(margin)));
+  limit.source += fmt::format(" less {}", HumanBytes(static_cast<double>(margin)));
   limit.bytes = std::max<int64_t>(0, limit.bytes - margin);
   return limit;
 }
@@ -83,6 +83,7 @@ ExpertCacheOptions CacheOptions(const ExpertOptions& o, const Plan& plan) {
 Sequence::Sequence(Sequence&& other) noexcept
     : allocator_(other.allocator_),
       page_tokens_(other.page_tokens_),
+      number_(other.number_),
       length_(std::exchange(other.length_, 0)),
       pages_(std::move(other.pages_)) {
   other.pages_.clear();
@@ -93,6 +94,7 @@ Sequence& Sequence::operator=(Sequence&& other) noexcept {
     Truncate(0);
     allocator_ = other.allocator_;
     page_tokens_ = other.page_tokens_;
+    number_ = other.number_;
     length_ = std::exchange(other.length_, 0);
     pages_ = std::move(other.pages_);
     other.pages_.clear();
@@ -125,7 +127,7 @@ struct Engine::State {
   State(EngineOptions options_in, std::shared_ptr<const Checkpoint> checkpoint_in, Plan plan_in,
         std::unique_ptr<CpuBackend> cpu_in, std::unique_ptr<ModelWeights> weights_in,
         std::unique_ptr<ExpertCache> cache_in, std::unique_ptr<Dense> dense_in, int64_t context_in,
-        int32_t pages)
+        std::unique_ptr<StepTrace> trace_in, int32_t pages)
       : options(std::move(options_in)),
         checkpoint(std::move(checkpoint_in)),
         shape(checkpoint->shape()),
@@ -136,7 +138,9 @@ struct Engine::State {
         dense(std::move(dense_in)),
         experts(cpu->MakeExperts(shape, options.prefill_chunk, ExpertFormats(*checkpoint))),
         grouping(shape.experts, shape.top_k, options.prefill_chunk),
-        parts{shape, *dense, *experts, *cache, grouping, options.observer},
+        trace(std::move(trace_in)),
+        parts{shape,      *dense, *experts, *cache, grouping, options.observer, options.override_route,
+              trace.get()},
         context(context_in),
         allocator(pages),
         embedded(static_cast<size_t>(options.prefill_chunk * shape.hidden)) {
@@ -154,6 +158,7 @@ struct Engine::State {
   std::unique_ptr<Dense> dense;
   std::unique_ptr<Experts> experts;
   ExpertGrouping grouping;
+  std::unique_ptr<StepTrace> trace;  // null without
   StepParts parts;
   int64_t context;
   KvAllocator allocator;
@@ -161,6 +166,8 @@ struct Engine::State {
   int64_t filled_bytes = cache->stats().nvme_bytes;  // by Open, not by steps
   std::vector<float> embedded;                       // [T, H]
   std::vector<SequenceRows> sequence_rows;
+  std::vector<int32_t> sequence_numbers;
+  int32_t next_sequence = 0;
   std::vector<int32_t> last_rows;
   std::vector<float> logits;  // of a step's last rows, when there are more than one Head holds
 };
@@ -226,9 +233,13 @@ Result<std::unique_ptr<Engine>> Engine::Open(const std::string& folder, const En
   if (plan->holds_all) MORAINE_RETURN_IF_ERROR(cache->Fill(options.progress));
   MORAINE_ASSIGN_OR_RETURN(std::unique_ptr<Dense> dense,
                            cpu->MakeDense(shape, weights->dense(), dense_options));
+  std::unique_ptr<StepTrace> trace;
+  if (!options.trace.empty()) {
+    MORAINE_ASSIGN_OR_RETURN(trace, StepTrace::Create(options.trace, *checkpoint, options.prefill_chunk));
+  }
   return std::unique_ptr<Engine>(new Engine(std::make_unique<State>(
       options, std::move(checkpoint), *std::move(plan), std::move(cpu), std::move(weights), std::move(cache),
-      std::move(dense), context, dense_options.pages)));
+      std::move(dense), context, std::move(trace), dense_options.pages)));
 }
 
 const ModelShape& Engine::shape() const { return state_->shape; }
@@ -252,6 +263,10 @@ EngineStats Engine::stats() const {
 std::vector<std::string> Engine::Notices() const {
   std::vector<std::string> notices = state_->plan.warnings;
   for (std::string& notice : state_->cache->streamer().Notices()) notices.push_back(std::move(notice));
+  if (state_->trace != nullptr) {
+    if (std::string stopped = state_->trace->Notice(); !stopped.empty())
+      notices.push_back(std::move(stopped));
+  }
   return notices;
 }
 
@@ -263,13 +278,16 @@ std::string Engine::Describe() const {
 
 GemmReport Engine::PrefillReport() const { return state_->cpu->PrefillReport(); }
 
-Sequence Engine::NewSequence() { return Sequence(&state_->allocator, state_->options.page_tokens); }
+Sequence Engine::NewSequence() {
+  return Sequence(&state_->allocator, state_->options.page_tokens, state_->next_sequence++);
+}
 
 // Checks the inputs, embeds them and walks them through the layers; lengths move when all of it has
 // succeeded.
 Status Engine::Run(std::span<const StepInput> inputs) {
   State& s = *state_;
   s.sequence_rows.clear();
+  s.sequence_numbers.clear();
   int32_t row = 0;
   for (const StepInput& input : inputs) {
     const auto count = static_cast<int32_t>(input.tokens.size());
@@ -295,8 +313,10 @@ Status Engine::Run(std::span<const StepInput> inputs) {
                                .first_position = input.sequence->length_,
                                .pages = input.sequence->pages_,
                                .mode = ChooseAttentionMode(s.shape, count, length)});
+    s.sequence_numbers.push_back(input.sequence->number_);
     row += count;
   }
+  if (s.trace != nullptr) s.trace->BeginStep(s.stats.steps, s.sequence_rows, s.sequence_numbers);
   const Status walked = DecodeStep(s.parts, s.sequence_rows,
                                    std::span(s.embedded).first(static_cast<size_t>(row * s.shape.hidden)));
   if (!walked.has_value()) {

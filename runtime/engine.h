@@ -52,8 +52,10 @@ struct EngineOptions {
                                // control groups allow, less `margin`
   std::optional<int64_t> margin;  // empty: 256 MiB, or a fiftieth if that is more
   ExpertOptions experts;
-  LoadProgress progress;   // may be empty
-  RouteObserver observer;  // may be empty; must not call the engine
+  LoadProgress progress;         // may be empty
+  RouteObserver observer;        // may be empty; must not call the engine
+  RouteOverride override_route;  // likewise
+  std::string trace;             // file to record what routers choose in; empty: none
 };
 
 /// A sequence's place in the KV cache. Move-only; gives its pages back when destroyed, before its engine is.
@@ -71,11 +73,13 @@ class Sequence {
 
  private:
   friend class Engine;
-  Sequence(KvAllocator* allocator, int32_t page_tokens) : allocator_(allocator), page_tokens_(page_tokens) {}
+  Sequence(KvAllocator* allocator, int32_t page_tokens, int32_t number)
+      : allocator_(allocator), page_tokens_(page_tokens), number_(number) {}
   Status Grow(int64_t length);
 
   KvAllocator* allocator_;
   int32_t page_tokens_;
+  int32_t number_;  // of the engine's sequences, for traces
   int64_t length_ = 0;
   std::vector<PageId> pages_;
 };
@@ -116,8 +120,8 @@ class Engine {
   EngineStats stats() const;
   /// How memory was divided; what Open took its sizes from.
   const Plan& plan() const;
-  /// What the streamer had to do without, each said once ("io_uring is refused here: ..."), and the plan's
-  /// warnings.
+  /// What the streamer had to do without, each said once ("io_uring is refused here: ..."), the plan's
+  /// warnings, and why a trace has stopped.
   std::vector<std::string> Notices() const;
   /// "2 threads, fp8-e4m3-block: avx2, ...": for the start-up line.
   std::string Describe() const;

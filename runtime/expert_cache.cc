@@ -74,6 +74,7 @@ ExpertCache::ExpertCache(std::shared_ptr<const Checkpoint> checkpoint, ExpertLay
     : checkpoint_(std::move(checkpoint)),
       layout_(std::move(layout)),
       weights_(weights),
+      guess_width_(std::min(prefetch.width, checkpoint_->shape().top_k)),
       watchdog_(prefetch) {}
 
 ExpertCache::~ExpertCache() = default;
@@ -123,7 +124,20 @@ Result<std::unique_ptr<ExpertCache>> ExpertCache::Open(std::shared_ptr<const Che
   return cache;
 }
 
-ExpertCache::Pool& ExpertCache::PoolOf(LayerId layer) {
+int32_t ExpertCache::KeyOf(LayerId layer, ExpertId expert) const {
+  const Pool& pool = PoolOf(layer);
+  const auto at = std::find(pool.layers.begin(), pool.layers.end(), layer) - pool.layers.begin();
+  return static_cast<int32_t>(at) * pool.experts + expert.value;
+}
+
+Residency ExpertCache::ResidencyOf(LayerId layer, ExpertId expert) const {
+  Pool& pool = PoolOf(layer);
+  const SlotId slot = pool.table.Find(KeyOf(layer, expert));
+  if (slot.value < 0) return Residency::kNvme;
+  return pool.At(slot).state == SlotState::kReady ? Residency::kRam : Residency::kInFlight;
+}
+
+ExpertCache::Pool& ExpertCache::PoolOf(LayerId layer) const {
   const auto l = static_cast<size_t>(layer.value - checkpoint_->shape().dense_layers);
   return *pools_[static_cast<size_t>(layout_.class_of_layer()[l])];
 }
@@ -247,8 +261,7 @@ void ExpertCache::BeginStep(int32_t rows) {
 
 void ExpertCache::BeginLayer(LayerId layer, const Routing& routing) {
   current_ = &PoolOf(layer);
-  const auto at = std::find(current_->layers.begin(), current_->layers.end(), layer);
-  current_->access.BeginLayer(static_cast<int32_t>(at - current_->layers.begin()),
+  current_->access.BeginLayer(KeyOf(layer, ExpertId{0}) / current_->experts,
                               {routing.experts, static_cast<size_t>(int64_t{routing.rows} * routing.top_k)},
                               routing.top_k);
   EndGuesses(layer, routing);
@@ -261,9 +274,10 @@ bool ExpertCache::WantsGuess(LayerId layer) {
 
 void ExpertCache::LookAhead(LayerId layer, std::span<const int32_t> experts) {
   Pool& pool = PoolOf(layer);
-  const auto at = std::find(pool.layers.begin(), pool.layers.end(), layer) - pool.layers.begin();
-  for (const int32_t expert : experts) {
-    const int32_t key = static_cast<int32_t>(at) * pool.experts + expert;
+  const auto top_k = static_cast<size_t>(checkpoint_->shape().top_k);
+  for (size_t i = 0; i < experts.size(); ++i) {
+    if (i % top_k >= static_cast<size_t>(guess_width_)) continue;
+    const int32_t key = KeyOf(layer, ExpertId{experts[i]});
     if (pool.table.Find(key).value >= 0) continue;
     if (guesses_.size() == guesses_.capacity() || streamer_->Room() < layout_.nodes()) return;
     const auto placed = pool.table.Place(key, true);

@@ -27,6 +27,7 @@
 #include "runtime/core/ticket.h"
 #include "runtime/expert_layout.h"
 #include "runtime/model_weights.h"
+#include "runtime/trace/trace.h"
 #include "storage/checkpoint.h"
 #include "storage/stream/backend.h"
 #include "storage/streamer.h"
@@ -83,8 +84,8 @@ class ExpertCache final : public TicketSource {
   /// True when LookAhead would make use of a guess for `layer`: prefetch is on and pays, and some are
   /// missing.
   bool WantsGuess(LayerId layer);
-  /// Starts reading those of `experts` (any order, repeats allowed) of `layer` that are missing, behind all
-  /// that is needed now, as far as slots go that the layers in between can spare.
+  /// Starts reading those of `experts` [rows, top_k] of `layer`, best first, that are missing, behind all
+  /// that is needed now, as far as slots go.
   void LookAhead(LayerId layer, std::span<const int32_t> experts);
 
   /// What the last Next gave out has run.
@@ -97,6 +98,9 @@ class ExpertCache final : public TicketSource {
   Status Wait(uint64_t number) override;
   bool Done(uint64_t number) override;
 
+  /// Where an expert is now.
+  Residency ResidencyOf(LayerId layer, ExpertId expert) const;
+
   ExpertCacheStats stats() const;
   const Streamer& streamer() const { return *streamer_; }
   /// "14848 slots of 42.1 MiB, all resident" / "1200 of 14848 experts, ewma; io_uring, ...".
@@ -107,7 +111,8 @@ class ExpertCache final : public TicketSource {
   struct Pool;
   ExpertCache(std::shared_ptr<const Checkpoint> checkpoint, ExpertLayout layout, const ModelWeights& weights,
               const PrefetchOptions& prefetch);
-  Pool& PoolOf(LayerId layer);
+  Pool& PoolOf(LayerId layer) const;
+  int32_t KeyOf(LayerId layer, ExpertId expert) const;
   void StartRead(Pool& pool, int32_t key, SlotId slot, ReadClass urgency);
   Status Settle(Pool& pool, Slot& slot);
   void ForgetFailed(Pool& pool);
@@ -129,6 +134,7 @@ class ExpertCache final : public TicketSource {
     bool over;    // its layer has run without it; kept until its reads have ended
   };
   std::vector<Guess> guesses_;
+  int32_t guess_width_;  // of a row
   PrefetchWatchdog watchdog_;
   ExpertCacheStats stats_;
 };

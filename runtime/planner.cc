@@ -42,7 +42,7 @@ double Sum(const std::vector<Need>& needs) {
 
 std::string List(const std::vector<Need>& needs) {
   std::vector<std::string> parts;
-  for (const Need& need : needs) parts.push_back(fmt::format("{} {}", need.name, FormatBytes(need.bytes)));
+  for (const Need& need : needs) parts.push_back(fmt::format("{} {}", need.name, HumanBytes(need.bytes)));
   return fmt::format("{}", fmt::join(parts, " + "));
 }
 
@@ -75,7 +75,7 @@ std::vector<int32_t> Divide(const ModelShape& shape, const PlanRequest& r, doubl
 
 }  // namespace
 
-std::string FormatBytes(double bytes) {
+std::string HumanBytes(double bytes) {
   if (bytes >= 0x1p30) return fmt::format("{:.2f} GiB", bytes / 0x1p30);
   if (bytes >= 0x1p20) return fmt::format("{:.1f} MiB", bytes / 0x1p20);
   return bytes >= 0x1p10 ? fmt::format("{:.1f} KiB", bytes / 0x1p10) : fmt::format("{:.0f} B", bytes);
@@ -111,8 +111,8 @@ Result<Plan> MakePlan(const ModelShape& shape, const PlanRequest& r) {
         ErrorKind::kDoesNotFit,
         fmt::format("does not fit: {} = {} are needed, {} allows {}: short by {} (a smaller --ctx shrinks "
                     "the KV cache; more memory or smaller formats the rest)",
-                    List(needs), FormatBytes(fixed + least), r.ram.source, FormatBytes(have),
-                    FormatBytes(fixed + least - have)));
+                    List(needs), HumanBytes(fixed + least), r.ram.source, HumanBytes(have),
+                    HumanBytes(fixed + least - have)));
   }
   Plan plan{.kv_bytes_per_token = r.kv_bytes_per_token,
             .routed_experts = keys,
@@ -121,7 +121,7 @@ Result<Plan> MakePlan(const ModelShape& shape, const PlanRequest& r) {
   for (const SlotClass& c : r.classes) plan.experts_per_token += int64_t{c.layers} * shape.top_k;
   PlanTier ram{.name = "ram", .have = r.ram.bytes};
   for (const Need& need : needs) ram.classes.emplace_back(need.name, static_cast<int64_t>(need.bytes));
-  plan.reasons.push_back(fmt::format("ram: {} from {}", FormatBytes(have), r.ram.source));
+  plan.reasons.push_back(fmt::format("ram: {} from {}", HumanBytes(have), r.ram.source));
   if (!r.classes.empty()) {
     plan.slots = Divide(shape, r, have - fixed);
     int64_t slots = 0;
@@ -139,7 +139,7 @@ Result<Plan> MakePlan(const ModelShape& shape, const PlanRequest& r) {
         plan.holds_all
             ? fmt::format("all {} routed experts have a slot", keys)
             : fmt::format("{} slots for {} routed experts: {} is left of {} when the rest is placed", slots,
-                          keys, FormatBytes(have - fixed), FormatBytes(have)));
+                          keys, HumanBytes(have - fixed), HumanBytes(have)));
     if (slots < plan.experts_per_token) {
       const double missing = static_cast<double>(plan.experts_per_token - slots);
       plan.warnings.push_back(
@@ -147,7 +147,7 @@ Result<Plan> MakePlan(const ModelShape& shape, const PlanRequest& r) {
                       "for every token "
                       "({})",
                       slots, plan.experts_per_token, static_cast<int64_t>(missing),
-                      FormatBytes(missing * static_cast<double>(r.expert_bytes))));
+                      HumanBytes(missing * static_cast<double>(r.expert_bytes))));
     }
     plan.tiers.push_back(ram);
     const int64_t on_drive = (keys - slots) * r.expert_bytes;

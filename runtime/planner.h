@@ -67,6 +67,6 @@ Result<Plan> MakePlan(const ModelShape& shape, const PlanRequest& request);
 std::string PlanJson(const ModelShape& shape, const Plan& plan);
 
 /// "1.50 GiB", "12.0 MiB".
-std::string FormatBytes(double bytes);
+std::string HumanBytes(double bytes);
 
 }  // namespace moraine

@@ -3,7 +3,9 @@
 #include <fmt/core.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <charconv>
+#include <chrono>
 #include <cstdlib>
 #include <fstream>
 #include <sstream>
@@ -11,6 +13,14 @@
 #include "tools/progress_bar.h"
 
 namespace moraine::tools {
+namespace {
+
+// Policy keys have ranges that fit.
+std::optional<int> Narrow(const std::optional<int64_t>& value) {
+  return value ? std::optional<int>(static_cast<int>(*value)) : std::nullopt;
+}
+
+}  // namespace
 
 void AddEngineFlags(CLI::App& command, EngineFlags* flags) {
   command.add_option("MODEL", flags->model, "Folder of a checkpoint in Hugging Face layout")->required();
@@ -37,6 +47,29 @@ void ApplyPolicy(const Policy& policy, EngineOptions* options) {
   options->isa = policy.cpu.isa.value_or(options->isa);
   options->f32_activations = policy.cpu.activations == "f32";
   options->ram = policy.memory.ram;
+  options->margin = policy.memory.margin;
+
+  ExpertOptions& experts = options->experts;
+  experts.slots = policy.cache.slots;
+  experts.staging = Narrow(policy.cache.staging);
+  experts.floor = Narrow(policy.cache.floor_ram);
+  experts.second_touch = policy.cache.second_touch.value_or(false);
+  experts.eviction = EvictionOf(policy.cache);
+  if (policy.prefetch.mode == "next-gate") experts.prefetch.mode = PrefetchMode::kNextGate;
+  experts.prefetch.width = Narrow(policy.prefetch.width).value_or(experts.prefetch.width);
+  experts.prefetch.least_useful = policy.prefetch.min_useful.value_or(experts.prefetch.least_useful);
+
+  StreamerOptions& streamer = experts.streamer;
+  if (policy.io.backend == "uring") streamer.backend = StreamBackendKind::kUring;
+  if (policy.io.backend == "pread") streamer.backend = StreamBackendKind::kPread;
+  streamer.depth = Narrow(policy.io.depth).value_or(streamer.depth);
+  streamer.background_depth = std::min(streamer.background_depth, streamer.depth);
+  streamer.chunk_bytes = policy.io.chunk.value_or(streamer.chunk_bytes);
+  streamer.direct = policy.io.direct.value_or(streamer.direct);
+  streamer.retries = Narrow(policy.io.retry).value_or(streamer.retries);
+  if (policy.io.stall_timeout) {
+    streamer.stall_timeout = std::chrono::milliseconds(static_cast<int64_t>(1000 * *policy.io.stall_timeout));
+  }
 }
 
 Result<std::vector<int32_t>> ParseIds(const std::string& text, const std::string& what) {
