@@ -39,7 +39,11 @@ def run(options, command):
 def theirs(options, repack):
     command = [options.llama_bench, "-m", options.gguf, "-p", str(options.prompt), "-n", str(options.tokens)]
     command += ["-t", str(options.threads), "-r", "1", "--repack", str(repack), "-o", "json"]
-    tests = json.loads(run(options, command))
+    try:
+        tests = json.loads(run(options, command))
+    except subprocess.CalledProcessError as error:
+        print(f"# llama-bench --repack {repack} ended with {error.returncode}", flush=True)
+        return (0, 0)
     return (next(t["avg_ts"] for t in tests if t["n_prompt"]), next(t["avg_ts"] for t in tests if t["n_gen"]))
 
 
@@ -55,6 +59,8 @@ def main():
     rounds = []
     for _ in range(options.rounds):
         repacked, plain, we = theirs(options, 1), theirs(options, 0), ours(options)
+        if repacked == plain == (0, 0):
+            raise SystemExit("bench_llama: llama-bench gave no figure")
         rounds.append([(max(a, b), c) for a, b, c in zip(repacked, plain, we)])
         print(f"# theirs {repacked} repacked, {plain} plain; ours {we}", flush=True)
     for name, pairs in zip((f"prefill, {options.prompt} tokens", f"decode, {options.tokens} tokens"), zip(*rounds)):

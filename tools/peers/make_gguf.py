@@ -82,12 +82,14 @@ def header(writer, options):
 def tensors(options):
     """(name, shape, type), rows last but one; type None is f32 ones, zeros or a router."""
     rest, routed = Type[options.rest], Type[options.routed]
+    # As llama.cpp's own conversions keep them; its graph refuses some of these in Q4_K.
+    kept = Type.Q8_0 if rest == Type.Q4_K else rest
 
     def matrix(name, *shape, kind=rest):
         fits = shape[-1] % gguf.GGML_QUANT_SIZES[kind][0] == 0
         return name, shape, kind if fits else Type.Q8_0
 
-    yield matrix("token_embd.weight", options.vocab, HIDDEN)
+    yield matrix("token_embd.weight", options.vocab, HIDDEN, kind=kept)
     for layer in range(options.layers):
         p = f"blk.{layer}."
         for norm, size in (("attn_norm", HIDDEN), ("attn_q_a_norm", Q_LORA), ("attn_kv_a_norm", KV_LORA), ("ffn_norm", HIDDEN)):
@@ -95,8 +97,8 @@ def tensors(options):
         yield matrix(p + "attn_q_a.weight", Q_LORA, HIDDEN)
         yield matrix(p + "attn_q_b.weight", HEADS * (NOPE + ROPE), Q_LORA)
         yield matrix(p + "attn_kv_a_mqa.weight", KV_LORA + ROPE, HIDDEN)
-        yield matrix(p + "attn_k_b.weight", HEADS, KV_LORA, NOPE)
-        yield matrix(p + "attn_v_b.weight", HEADS, V_HEAD, KV_LORA)
+        yield matrix(p + "attn_k_b.weight", HEADS, KV_LORA, NOPE, kind=kept)
+        yield matrix(p + "attn_v_b.weight", HEADS, V_HEAD, KV_LORA, kind=kept)
         yield matrix(p + "attn_output.weight", HIDDEN, HEADS * V_HEAD)
         if layer < options.dense:
             yield matrix(p + "ffn_gate.weight", DENSE, HIDDEN)
@@ -111,7 +113,7 @@ def tensors(options):
         yield matrix(p + "ffn_down_shexp.weight", HIDDEN, INNER)
         yield matrix(p + "ffn_down_exps.weight", options.experts, HIDDEN, INNER, kind=routed)
     yield "output_norm.weight", (HIDDEN,), None
-    yield matrix("output.weight", options.vocab, HIDDEN)
+    yield matrix("output.weight", options.vocab, HIDDEN, kind=kept)
 
 
 def plain(rng, name, shape):
