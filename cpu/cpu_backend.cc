@@ -101,20 +101,19 @@ double CpuBackend::ScratchBytes(const ModelShape& s, const DenseOptions& options
                                 std::span<const WeightFormat> expert_formats, bool mtp) const {
   const auto number = [](int64_t value) { return static_cast<double>(value); };
   const double rows = options.max_rows;
-  const double workers = threads();
   const double hidden = number(s.hidden);
   const double per_row =
       5 * hidden + number(s.q_lora + s.heads * (s.qk_head() + s.v_head) + s.kv_values() + s.experts) +
       2 * number(std::max(s.dense_inter, s.shared_inter())) + 2 * number(s.top_k) + (mtp ? 2 * hidden : 0);
   const double logits = options.max_logit_rows * (hidden + number(s.vocab));
-  const double per_worker = LatentAttention::ScratchValues(s, options.max_rows);
+  const double attention = LatentAttention::ScratchValues(s, threads(), options.max_rows);
   const double gemm = state_->gemm == nullptr
                           ? 0
                           : PrefillGemm::WorkerBytes(threads()) +
                                 PrefillGemm::ReserveBytes(
                                     rows, std::max({(mtp ? 2 : 1) * hidden, number(s.heads * s.v_head)}),
                                     number(std::max(s.dense_inter, s.shared_inter())));
-  return sizeof(float) * (rows * per_row + logits + workers * per_worker) + gemm +
+  return sizeof(float) * (rows * per_row + logits + attention) + gemm +
          CpuExperts::Bytes(s, options.max_rows, expert_formats, state_->kernels, threads());
 }
 

@@ -55,7 +55,7 @@ void CpuDense::PrepareGemm() {
   };
   int64_t columns = 0;
   for (const LayerWeights& layer : weights_.layers) {
-    for (const MatView* w : {&layer.q, &layer.q_a, &layer.q_b, &layer.kv_a, &layer.o}) {
+    for (const MatView* w : {&layer.q, &layer.q_a, &layer.q_b, &layer.kv_a, &layer.kv_b, &layer.o}) {
       prepare(*w);
       columns = std::max(columns, w->columns);
     }

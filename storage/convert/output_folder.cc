@@ -71,12 +71,19 @@ Result<std::unique_ptr<OutputFolder>> OutputFolder::Create(const std::string& pa
   folder->path_ = path;
   const std::string shown = Printable(path);
   if (path.empty()) return Fail(ErrorKind::kUsage, "the folder to write has no name");
-  if (::mkdir(path.c_str(), 0777) == 0) {
-    folder->made_ = true;
-  } else if (errno != EEXIST) {
-    return Fail(ErrorKind::kUsage, fmt::format("{}: cannot be made: {}", shown, Reason(errno)));
-  }
   std::error_code error;
+  std::vector<fs::path> missing;
+  for (fs::path at = fs::absolute(path, error).lexically_normal(); !at.empty() && !fs::exists(at, error);
+       at = at.parent_path())
+    missing.push_back(at);
+  for (auto at = missing.rbegin(); at != missing.rend(); ++at) {
+    if (::mkdir(at->c_str(), 0777) == 0) {
+      folder->made_.push_back(*at);
+    } else if (errno != EEXIST) {
+      return Fail(ErrorKind::kUsage,
+                  fmt::format("{}: cannot be made: {}", Printable(at->string()), Reason(errno)));
+    }
+  }
   const bool empty = fs::is_empty(path, error);
   if (error || !fs::is_directory(path, error)) {
     return Fail(ErrorKind::kUsage, fmt::format("{}: is there and is no folder that can be read", shown));
@@ -94,7 +101,8 @@ Result<std::unique_ptr<OutputFolder>> OutputFolder::Create(const std::string& pa
 OutputFolder::~OutputFolder() {
   if (finished_) return;
   for (const std::string& name : files_) ::unlink((path_ + '/' + name).c_str());
-  if (made_) ::rmdir(path_.c_str());
+  // The innermost first; one that holds something else by now stays.
+  for (auto made = made_.rbegin(); made != made_.rend(); ++made) ::rmdir(made->c_str());
 }
 
 Result<OutputFile> OutputFolder::CreateFile(const std::string& name, int64_t bytes) {

@@ -34,12 +34,12 @@ class OutputFile {
 };
 
 /// Until Finish the folder has no config.json, so neither we nor others take it for a model; the destructor
-/// removes an unfinished folder's files, and the folder if Create made it. A process that is killed leaves
+/// removes an unfinished folder's files, and the folders that Create made. A process that is killed leaves
 /// them.
 class OutputFolder {
  public:
-  /// `path` is an empty folder or does not exist yet while its parent does; kUsage otherwise. kDoesNotFit
-  /// says how much of `bytes` its file system lacks. Writes nothing but the folder.
+  /// `path` is an empty folder or does not exist yet, and then is made, parents too; kUsage otherwise.
+  /// kDoesNotFit says how much of `bytes` its file system lacks. Writes nothing but folders.
   static Result<std::unique_ptr<OutputFolder>> Create(const std::string& path, int64_t bytes);
   ~OutputFolder();
   OutputFolder(const OutputFolder&) = delete;
@@ -58,7 +58,7 @@ class OutputFolder {
   OutputFolder() = default;
   std::string path_;
   std::vector<std::string> files_;
-  bool made_ = false;
+  std::vector<std::string> made_;  // folders, the outermost first
   bool finished_ = false;
 };
 

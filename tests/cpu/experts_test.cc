@@ -77,18 +77,6 @@ struct Fixture {
     return std::span(weights).subspan(static_cast<size_t>(e) * slices, slices);
   }
 
-  static std::vector<double> Product(const MatView& w, const std::vector<double>& x) {
-    std::vector<float> row(static_cast<size_t>(w.columns));
-    std::vector<double> y;
-    for (int64_t r = 0; r < w.rows; ++r) {
-      DecodeRow(w, r, row);
-      double sum = 0;
-      for (size_t c = 0; c < row.size(); ++c) sum += static_cast<double>(row[c]) * x[c];
-      y.push_back(sum);
-    }
-    return y;
-  }
-
   // Only the matrices count here, not how they are cut.
   std::vector<float> Reference(const std::vector<float>& inputs, int32_t rows,
                                const std::vector<ExpertWork>& work) const {
@@ -98,11 +86,11 @@ struct Fixture {
       for (size_t i = 0; i < item.rows.size(); ++i) {
         const auto begin = inputs.begin() + item.rows[i] * kHidden;
         const std::vector<double> x(begin, begin + kHidden);
-        auto hidden = Product(gate[e]->view, x);
-        const auto ups = Product(up[e]->view, x);
+        auto hidden = test::Product(gate[e]->view, x);
+        const auto ups = test::Product(up[e]->view, x);
         for (size_t k = 0; k < hidden.size(); ++k)
           hidden[k] = hidden[k] / (1 + std::exp(-hidden[k])) * ups[k];
-        const auto out = Product(down[e]->view, hidden);
+        const auto out = test::Product(down[e]->view, hidden);
         for (size_t k = 0; k < out.size(); ++k) {
           sums[static_cast<size_t>(item.rows[i] * kHidden) + k] +=
               static_cast<float>(static_cast<double>(item.gains[i]) * out[k]);

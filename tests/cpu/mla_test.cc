@@ -9,6 +9,7 @@
 #include <memory>
 #include <numeric>
 
+#include "cpu/gemm/prefill_gemm.h"
 #include "tests/support/compare.h"
 #include "tests/support/matrix.h"
 
@@ -26,6 +27,15 @@ ModelShape Shape() {
   s.qk_rope = 8;
   s.v_head = 20;
   return s;
+}
+
+enum class Products { kKernels, kGemmF32, kGemm };
+
+// Null where this build or CPU has none.
+std::unique_ptr<PrefillGemm> MakeGemm(Products products, int workers) {
+  if (products == Products::kKernels) return nullptr;
+  auto gemm = PrefillGemm::Create({.f32_only = products == Products::kGemmF32, .workers = workers});
+  return gemm.has_value() ? *std::move(gemm) : nullptr;
 }
 
 // Positions, their cache, queries for the last `rows` of them.
@@ -51,11 +61,15 @@ struct Case {
   }
 
   // Attention of the last `rows` positions, in chunks of `chunk` rows.
-  std::vector<float> Run(AttentionMode mode, int threads, int32_t chunk) const {
+  std::vector<float> Run(AttentionMode mode, int threads, int32_t chunk,
+                         Products products = Products::kKernels) const {
     WorkerPool pool(threads);
     LatentAttention attention(shape, threads, rows);
     std::vector<float> out(static_cast<size_t>(rows * shape.heads * shape.v_head), std::nanf(""));
-    const KernelSet kernels = *SelectKernels("auto");
+    KernelSet kernels = *SelectKernels("auto");
+    const std::unique_ptr<PrefillGemm> gemm = MakeGemm(products, threads);
+    kernels.gemm = gemm.get();
+    if (gemm != nullptr) gemm->Prepare(kv_b.view.format, shape.kv_lora);
     const int64_t first = positions - rows;
     for (int32_t done = 0; done < rows; done += chunk) {
       const SequenceRows sequence{.first_row = 0,
@@ -132,14 +146,42 @@ TEST(LatentAttention, BothFormsMatchTheDefinition) {
   EXPECT_LE(test::RelativeError(first.Run(AttentionMode::kAbsorbed, 1, 1), first.Reference()), kBound);
 }
 
+// More positions than are decoded at a time: what was summed is taken up again.
+TEST(LatentAttention, BlocksOfPositionsAddUp) {
+  const Case c(1100, 2, 64);
+  const auto want = c.Reference();
+  for (const Products products : {Products::kKernels, Products::kGemmF32})
+    EXPECT_LE(test::RelativeError(c.Run(AttentionMode::kExpanded, 2, 2, products), want), kBound);
+}
+
+TEST(LatentAttention, OneDnnExpandsAsTheKernelsDo) {
+  if (MakeGemm(Products::kGemm, 1) == nullptr) GTEST_SKIP() << "oneDNN is not used here";
+  for (const WeightFormat format : {WeightFormat::kFp8E4M3Block, WeightFormat::kBf16, WeightFormat::kF32}) {
+    const Case c(150, 40, 64, format);
+    const auto want = c.Reference();
+    EXPECT_LE(test::RelativeError(c.Run(AttentionMode::kExpanded, 2, 40, Products::kGemmF32), want), kBound);
+    // Scores here deviate by 8, keys and values by 2^-9 of themselves where they were rounded to bf16.
+    EXPECT_LE(test::RelativeError(c.Run(AttentionMode::kExpanded, 2, 40, Products::kGemm), want), 0.03);
+  }
+}
+
+struct Form {
+  AttentionMode mode;
+  Products products;
+};
+
 TEST(LatentAttention, PagesThreadsAndChunksChangeNoBit) {
-  for (const AttentionMode mode : {AttentionMode::kAbsorbed, AttentionMode::kExpanded}) {
-    const auto want = Case(140, 70, 64).Run(mode, 1, 70);
-    for (const int32_t page_tokens : {1, 7, 16, 200}) {
-      EXPECT_EQ(Case(140, 70, page_tokens).Run(mode, 1, 70), want) << page_tokens;
-    }
-    for (const int threads : {2, 3}) EXPECT_EQ(Case(140, 70, 64).Run(mode, threads, 70), want) << threads;
-    for (const int32_t chunk : {1, 13, 64}) EXPECT_EQ(Case(140, 70, 64).Run(mode, 2, chunk), want) << chunk;
+  for (const auto& [mode, products] : {Form{AttentionMode::kAbsorbed, Products::kKernels},
+                                       Form{AttentionMode::kExpanded, Products::kKernels},
+                                       Form{AttentionMode::kExpanded, Products::kGemmF32},
+                                       Form{AttentionMode::kExpanded, Products::kGemm}}) {
+    const auto run = [mode = mode, products = products](int32_t page_tokens, int threads, int32_t chunk) {
+      return Case(140, 70, page_tokens).Run(mode, threads, chunk, products);
+    };
+    const auto want = run(64, 1, 70);
+    for (const int32_t page_tokens : {1, 7, 16, 200}) EXPECT_EQ(run(page_tokens, 1, 70), want) << page_tokens;
+    for (const int threads : {2, 3}) EXPECT_EQ(run(64, threads, 70), want) << threads;
+    for (const int32_t chunk : {1, 13, 64}) EXPECT_EQ(run(64, 2, chunk), want) << chunk;
   }
 }
 

@@ -38,24 +38,13 @@ struct Fixture {
 
   // The expert's output for each row of x, in double.
   std::vector<float> Reference(const std::vector<float>& x) const {
-    const auto product = [](const MatView& w, const std::vector<double>& in) {
-      std::vector<float> row(static_cast<size_t>(w.columns));
-      std::vector<double> out;
-      for (int64_t r = 0; r < w.rows; ++r) {
-        DecodeRow(w, r, row);
-        double sum = 0;
-        for (size_t c = 0; c < row.size(); ++c) sum += static_cast<double>(row[c]) * in[c];
-        out.push_back(sum);
-      }
-      return out;
-    };
     std::vector<float> y;
     for (auto at = x.begin(); at != x.end(); at += kHidden) {
       const std::vector<double> in(at, at + kHidden);
-      std::vector<double> g = product(gate.view, in);
-      const std::vector<double> u = product(up.view, in);
+      std::vector<double> g = test::Product(gate.view, in);
+      const std::vector<double> u = test::Product(up.view, in);
       for (size_t i = 0; i < g.size(); ++i) g[i] = g[i] / (1 + std::exp(-g[i])) * u[i];
-      for (const double value : product(down.view, g)) y.push_back(static_cast<float>(value));
+      for (const double value : test::Product(down.view, g)) y.push_back(static_cast<float>(value));
     }
     return y;
   }

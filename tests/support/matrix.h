@@ -105,6 +105,19 @@ struct Matrix {
   }
 };
 
+/// W x in double, from the weights that DecodeRow gives.
+inline std::vector<double> Product(const MatView& w, const std::vector<double>& x) {
+  std::vector<float> row(static_cast<size_t>(w.columns));
+  std::vector<double> y;
+  for (int64_t r = 0; r < w.rows; ++r) {
+    DecodeRow(w, r, row);
+    double sum = 0;
+    for (size_t c = 0; c < row.size(); ++c) sum += static_cast<double>(row[c]) * x[c];
+    y.push_back(sum);
+  }
+  return y;
+}
+
 inline std::vector<float> RandomVector(int64_t size, uint32_t seed) {
   std::mt19937 random(seed);
   std::normal_distribution<float> normal;

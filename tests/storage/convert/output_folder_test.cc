@@ -46,6 +46,19 @@ TEST(OutputFolder, AnUnfinishedOneIsRemoved) {
   EXPECT_FALSE(fs::exists(folder / "out"));
 }
 
+TEST(OutputFolder, MissingParentsAreMadeAndRemovedWithIt) {
+  const TempFolder folder;
+  { ASSERT_TRUE(OutputFolder::Create(folder / "a/b/out", 1).has_value()); }
+  EXPECT_FALSE(fs::exists(folder / "a"));
+  {
+    auto out = OutputFolder::Create(folder / "a/b/out/", 1);
+    ASSERT_TRUE(out.has_value()) << out.error().message;
+    test::WriteFile(folder / "a/other", "stays");
+  }
+  EXPECT_FALSE(fs::exists(folder / "a/b"));
+  EXPECT_TRUE(fs::exists(folder / "a/other"));
+}
+
 TEST(OutputFolder, RefusesWhatIsInTheWay) {
   const TempFolder folder;
   const auto refusal = [](const std::string& path, int64_t bytes, ErrorKind kind) {
@@ -58,7 +71,7 @@ TEST(OutputFolder, RefusesWhatIsInTheWay) {
   test::WriteFile(folder / "file", "x");
   EXPECT_THAT(refusal(folder.path(), 1, ErrorKind::kUsage), HasSubstr("is not empty"));
   EXPECT_THAT(refusal(folder / "file", 1, ErrorKind::kUsage), HasSubstr("no folder"));
-  EXPECT_THAT(refusal(folder / "no/where", 1, ErrorKind::kUsage), HasSubstr("cannot be made"));
+  EXPECT_THAT(refusal(folder / "file/below", 1, ErrorKind::kUsage), HasSubstr("cannot be made"));
   EXPECT_THAT(refusal("", 1, ErrorKind::kUsage), HasSubstr("has no name"));
   EXPECT_THAT(refusal(folder / "out", int64_t{1} << 60, ErrorKind::kDoesNotFit), HasSubstr("GB short"));
   EXPECT_FALSE(fs::exists(folder / "out"));
