@@ -1,12 +1,13 @@
 // bench_streamer: how fast random experts come off the drive, beside what fio gets from the same files.
 //
-//   bench_streamer [--dir DIR] [--gib N] [--sizes LIST] [--depth N] [--chunk-kib N] [--seconds N] [--rounds
-//   N]
-//   [--compare] [--sweep] [--keep] [--json]
+//   bench_streamer [--dir DIR] [--gib N] [--sizes LIST] [--depth N] [--chunk-kib N] [--seconds N]
+//   [--rounds N] [--registered] [--compare] [--sweep] [--keep] [--json]
 //
 // R1's experts: gate, up and down, 44.0 MB in FP8 and 24.8 MB at 4.5 bit, at any offset. Contenders take
-// turns, since a drive's rate drifts; figures are medians of the rounds, ratios medians of the rounds' own
-// ratios. bound: fio's io_uring engine with O_DIRECT, at the block size and depth it does best with here.
+// turns, since a drive's rate drifts; figures are medians of the rounds, ratios medians of the rounds' own.
+//
+// bound: fio's io_uring engine with O_DIRECT, at random places in runs as long as an expert, with the block
+// size and depth it does best with here.
 #include <fmt/core.h>
 
 #include <CLI/CLI.hpp>
@@ -178,8 +179,12 @@ class Bench {
       rates.push_back(1e-9 * bound.bytes_s);
       cores.push_back(bound.core);
     }
-    out["rows"].push_back(
-        {{"size", size}, {"backend", "fio"}, {"gb_s", Median(rates)}, {"core", Median(cores)}});
+    out["rows"].push_back({{"size", size},
+                           {"backend", "fio"},
+                           {"block_kib", fio_.block_kib},
+                           {"depth", fio_.depth},
+                           {"gb_s", Median(rates)},
+                           {"core", Median(cores)}});
     Say("  {:<14} {:6.3f} GB/s  {:5.1f} % of a core\n", "fio", Median(rates), 100 * Median(cores));
     return {};
   }
