@@ -27,8 +27,10 @@ constexpr int64_t kMostChunkBytes = int64_t{256} << 20;
 constexpr int kMostDepth = 1024;
 constexpr int kMostRequests = 1 << 16;
 
-// The n-th try of a chunk waits n times as long: what is short (EAGAIN, ENOMEM) has time to come back.
+// The n-th try of a chunk waits n times as long, up to a bound: what is short (EAGAIN, ENOMEM) has time to
+// come back.
 constexpr milliseconds kRetryAfter{1};
+constexpr int kLongestRetry = 100;
 
 // Long enough to be no polling. Reap takes no endless wait.
 constexpr nanoseconds kIdle = std::chrono::hours(1);
@@ -230,8 +232,9 @@ class Streamer::Impl {
     for (const StreamChunk& chunk : chunks) {
       const Status same = opened_.Check(chunk.file, Now(), false);
       if (!same.has_value()) {
+        Error failure = ReadError(chunk, "not read: " + same.error().message);
         const std::lock_guard lock(mutex_);
-        scheduler_.Fail(chunk.id, same.error(), Now());
+        scheduler_.Fail(chunk.id, std::move(failure), Now());
         continue;
       }
       was_direct_[chunk.id] = opened_.direct(chunk.file);
@@ -270,22 +273,23 @@ class Streamer::Impl {
     const Status same = opened_.Check(chunk.file, Now(), true);
     if (same.has_value() && chunk.tries < options_.retries && (error == 0 || WorthRetrying(error))) {
       const std::lock_guard lock(mutex_);
-      return scheduler_.Retry(chunk.id, Now(), Now() + (chunk.tries + 1) * kRetryAfter, true);
+      return scheduler_.Retry(chunk.id, Now(), Now() + std::min(chunk.tries + 1, kLongestRetry) * kRetryAfter,
+                              true);
     }
-    Error failure = ReadError(chunk, done.result);
-    if (!same.has_value()) failure.message += "; " + same.error().message;
+    std::string why =
+        fmt::format("got {}: {}", std::max<int64_t>(done.result, 0),
+                    error != 0 ? std::generic_category().message(error) : "the file ends there");
+    if (chunk.tries > 0) why += fmt::format(", tried {} times", chunk.tries + 1);
+    if (!same.has_value()) why += "; " + same.error().message;
+    Error failure = ReadError(chunk, why);
     const std::lock_guard lock(mutex_);
     scheduler_.Fail(chunk.id, std::move(failure), Now());
   }
 
-  Error ReadError(const StreamChunk& chunk, int64_t result) const {
-    const int64_t got = std::max<int64_t>(result, 0);
-    const std::string why = result < 0 ? std::generic_category().message(static_cast<int>(-result))
-                                       : std::string("the file ends there");
-    const std::string tries = chunk.tries > 0 ? fmt::format(", tried {} times", chunk.tries + 1) : "";
+  Error ReadError(const StreamChunk& chunk, const std::string& why) const {
     return {ErrorKind::kIo,
-            fmt::format("{}: reading {} bytes at offset {}: got {}: {}{}",
-                        Printable(opened_.path(chunk.file)), chunk.needed, chunk.offset, got, why, tries)};
+            fmt::format("{}: reading {} bytes at offset {}: {}", Printable(opened_.path(chunk.file)),
+                        chunk.needed, chunk.offset, why)};
   }
 
   Error Describe(const StreamFault& fault) const {

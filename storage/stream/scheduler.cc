@@ -130,8 +130,11 @@ bool StreamScheduler::Drop(uint64_t number) {
 }
 
 void StreamScheduler::DropAll() {
-  for (const Request& request : requests_)
-    if (request.number != 0) Drop(request.number);
+  for (size_t i = 0; i < requests_.size(); ++i) {
+    if (requests_[i].number == 0 || requests_[i].done) continue;
+    SetFault(static_cast<int32_t>(i), {.kind = StreamFault::Kind::kDropped});
+    EndIfOver(requests_[i]);
+  }
 }
 
 // What of it has not been started never will be.
@@ -188,9 +191,11 @@ size_t StreamScheduler::Take(std::span<StreamChunk> out, StreamTime now) {
   size_t taken = 0;
   for (Chunk& chunk : chunks_) {
     if (waiting_ == 0 || taken == out.size()) break;
-    if (chunk.state != Chunk::State::kWaiting || chunk.due > now) continue;
+    if (chunk.state != Chunk::State::kWaiting) continue;
+    const bool over = requests_[static_cast<size_t>(chunk.request)].fault.has_value();
+    if (!over && chunk.due > now) continue;
     --waiting_;
-    if (requests_[static_cast<size_t>(chunk.request)].fault.has_value()) {
+    if (over) {
       End(chunk, now);
     } else {
       Start(chunk, now, &out[taken++]);

@@ -67,7 +67,8 @@ class StreamScheduler {
   // The drive's side. A chunk given out by Take is under way until Finish or Fail.
   /// True when Take would give something, retries aside.
   bool Ready() const;
-  /// Up to out.size() chunks that start now: retries that are due, then the most urgent of each lane.
+  /// Up to out.size() chunks that start now: retries that are due, then the most urgent of each lane. Retries
+  /// of requests that have failed meanwhile end here.
   size_t Take(std::span<StreamChunk> out, StreamTime now);
   /// The first `bytes` have come; the chunk is what is left, and is given out again by Take.
   void Advance(uint32_t id, int64_t bytes, StreamTime now);
@@ -83,7 +84,7 @@ class StreamScheduler {
   int under_way() const { return under_way_; }
   /// True once after a request has ended.
   bool TakeEnded() { return std::exchange(ended_, false); }
-  /// Drops every request.
+  /// Fails every request that has not ended as dropped: nothing of it is started or tried again.
   void DropAll();
 
   /// Fails what the drive has kept waiting for `timeout`: a chunk under way so long, and all of a lane that

@@ -195,6 +195,24 @@ TEST(StreamScheduler, OneDriveThatHangsFailsOnlyItsOwn) {
   EXPECT_NE(scheduler.Fault(first), nullptr) << "too late is not good";
 }
 
+TEST(StreamScheduler, OneChunkThatHangsAmongOthersFailsOnlyItsOwn) {
+  StreamScheduler scheduler({0},
+                            {.depth = 2, .background_depth = 2, .chunk_bytes = kChunk, .max_requests = 8});
+  std::vector<StreamChunk> out(static_cast<size_t>(scheduler.capacity()));
+  SlotMemory hung(kChunk);
+  SlotMemory well(3 * kChunk);
+  const StreamRange one = hung.At(0, 0, kChunk);
+  const StreamRange three = well.At(0, kChunk, 3 * kChunk);
+  const uint64_t first = scheduler.Add({&one, 1}, ReadClass::kDemand, At(0));
+  const uint64_t second = scheduler.Add({&three, 1}, ReadClass::kDemand, At(0));
+  ASSERT_EQ(scheduler.Take(out, At(0)), 2u);
+  scheduler.Finish(out[1].id, out[1].bytes, At(60));
+  ASSERT_EQ(scheduler.Take(out, At(60)), 1u);
+  scheduler.FailStalled(At(100), std::chrono::milliseconds(100));
+  EXPECT_TRUE(scheduler.Done(first));
+  EXPECT_FALSE(scheduler.Done(second)) << "the drive answered 40 ms ago";
+}
+
 TEST(StreamScheduler, BackgroundLeavesRoomForDemand) {
   StreamScheduler scheduler({0},
                             {.depth = 4, .background_depth = 1, .chunk_bytes = kChunk, .max_requests = 8});
