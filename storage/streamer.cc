@@ -12,10 +12,10 @@
 #include "runtime/core/check.h"
 #include "runtime/core/printable.h"
 #include "storage/stream/backend.h"
+#include "storage/stream/io_thread.h"
 #include "storage/stream/open_backend.h"
 #include "storage/stream/scheduler.h"
 #include "storage/stream/stream_files.h"
-#include "storage/stream/thread_clock.h"
 
 namespace moraine {
 namespace {
@@ -206,6 +206,7 @@ class Streamer::Impl {
   }
 
   void Loop() {
+    AskForShortSlices();
     backend_->Start();
     size_t results = 0;
     while (true) {

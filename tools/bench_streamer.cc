@@ -250,25 +250,18 @@ class Bench {
         for (const int who : {round % 2, 1 - round % 2}) {
           const auto kind = who == 0 ? StreamBackendKind::kUring : StreamBackendKind::kPread;
           MORAINE_ASSIGN_OR_RETURN(const auto streamer, OpenStreamer(options_, files_, run, kind));
-          std::unique_ptr<ComputeLoad> load;
-          double alone = 0;
-          if (each.load) {
-            load = std::make_unique<ComputeLoad>(cores);
-            std::this_thread::sleep_for(std::chrono::milliseconds(200));  // its memory is being made
-            alone = Rate(*load, [] {
-              std::this_thread::sleep_for(std::chrono::milliseconds(500));
-              return 0;
-            });
-          }
+          const auto load = each.load ? std::make_unique<ComputeLoad>(cores) : nullptr;
+          const auto alone = [&] {
+            return Rate(load.get(), [] { std::this_thread::sleep_for(std::chrono::milliseconds(200)); });
+          };
           Result<StreamReading> got = StreamReading{};
-          const double beside = load == nullptr ? 0 : Rate(*load, [&] {
-            got = run.Layers(*streamer, each.misses, options_.seconds);
-            return 0;
-          });
-          if (load == nullptr) got = run.Layers(*streamer, each.misses, options_.seconds);
+          const double before = alone();
+          const double beside =
+              Rate(load.get(), [&] { got = run.Layers(*streamer, each.misses, options_.seconds); });
+          const double after = alone();
           if (!got.has_value()) return tl::unexpected(got.error());
           readings[kind].push_back(*got);
-          left[kind].push_back(each.load ? beside / alone : 1);
+          left[kind].push_back(each.load ? 2 * beside / (before + after) : 1);
         }
       }
       if (Interrupted()) return {};
@@ -287,13 +280,13 @@ class Bench {
     return {};
   }
 
-  // Bytes a second the load reads while `body` runs.
+  // Bytes a second the load, if any, reads while `body` runs.
   template <typename Body>
-  static double Rate(const ComputeLoad& load, Body&& body) {
+  static double Rate(const ComputeLoad* load, Body&& body) {
     const double start = Seconds();
-    const int64_t before = load.bytes();
+    const int64_t before = load == nullptr ? 0 : load->bytes();
     body();
-    return static_cast<double>(load.bytes() - before) / (Seconds() - start);
+    return load == nullptr ? 0 : static_cast<double>(load->bytes() - before) / (Seconds() - start);
   }
 
   const Options& options_;

@@ -131,6 +131,7 @@ Result<StreamReading> StreamRun::Layers(Streamer& streamer, int misses, double s
 
 ComputeLoad::ComputeLoad(int threads) {
   for (int i = 0; i < threads; ++i) threads_.emplace_back([this] { Loop(); });
+  for (int reading = 0; reading < threads; reading = reading_) reading_.wait(reading);
 }
 
 ComputeLoad::~ComputeLoad() {
@@ -141,6 +142,8 @@ ComputeLoad::~ComputeLoad() {
 void ComputeLoad::Loop() {
   std::vector<uint64_t> memory(size_t{16} << 20, 1);
   uint64_t sum = 0;
+  ++reading_;
+  reading_.notify_one();
   constexpr size_t kPiece = size_t{32} << 10;  // words
   for (size_t at = 0; !stop_.load(std::memory_order_relaxed); at = (at + kPiece) % memory.size()) {
     sum = std::accumulate(memory.begin() + static_cast<int64_t>(at),

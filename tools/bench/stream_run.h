@@ -53,6 +53,7 @@ class StreamRun {
 /// Threads that read memory as kernels do, from now until the end of its life.
 class ComputeLoad {
  public:
+  /// Returns once all of them read.
   explicit ComputeLoad(int threads);
   ~ComputeLoad();
   ComputeLoad(const ComputeLoad&) = delete;
@@ -63,6 +64,7 @@ class ComputeLoad {
  private:
   void Loop();
   std::atomic<int64_t> bytes_{0};
+  std::atomic<int> reading_{0};
   std::atomic<bool> stop_{false};
   std::vector<std::thread> threads_;
 };
