@@ -26,6 +26,7 @@ using std::chrono::nanoseconds;
 constexpr int64_t kMostChunkBytes = int64_t{256} << 20;
 constexpr int kMostDepth = 1024;
 constexpr int kMostRequests = 1 << 16;
+constexpr milliseconds kLongest = std::chrono::hours(24);
 
 // The n-th try of a chunk waits n times as long, up to a bound: what is short (EAGAIN, ENOMEM) has time to
 // come back.
@@ -43,16 +44,18 @@ Status CheckOptions(const StreamerOptions& options) {
   };
   if (options.depth < 1 || options.depth > kMostDepth)
     return refuse("the read depth", options.depth, 1, kMostDepth);
-  if (options.background_depth < 1 || options.background_depth > options.depth)
-    return refuse("the background depth", options.background_depth, 1, options.depth);
+  if (options.background_depth < 1 || options.background_depth > kMostDepth)
+    return refuse("the background depth", options.background_depth, 1, kMostDepth);
   if (options.chunk_bytes < kStreamBlock || options.chunk_bytes > kMostChunkBytes)
     return refuse("the chunk size", options.chunk_bytes, kStreamBlock, kMostChunkBytes);
   if (options.chunk_bytes % kStreamBlock != 0)
     return Fail(ErrorKind::kUsage, fmt::format("the chunk size is {} bytes; expected a multiple of {}",
                                                options.chunk_bytes, kStreamBlock));
   if (options.retries < 0) return refuse("the number of retries", options.retries, 0, INT32_MAX);
-  if (options.stall_timeout <= milliseconds(0))
-    return refuse("the stall timeout in ms", options.stall_timeout.count(), 1, INT64_MAX);
+  if (options.stall_timeout <= milliseconds(0) || options.stall_timeout > kLongest)
+    return refuse("the stall timeout in ms", options.stall_timeout.count(), 1, kLongest.count());
+  if (options.check_every < milliseconds(0) || options.check_every > kLongest)
+    return refuse("the time between looks at a file in ms", options.check_every.count(), 0, kLongest.count());
   if (options.max_requests < 1 || options.max_requests > kMostRequests)
     return refuse("the number of requests", options.max_requests, 1, kMostRequests);
   return {};
@@ -65,7 +68,7 @@ bool WorthRetrying(int error) {
 
 }  // namespace
 
-// `mutex_` guards the scheduler and the notices. files_ and backend_ belong to the thread, which holds no
+// `mutex_` guards the scheduler and the notices. opened_ and backend_ belong to the thread, which holds no
 // lock while it calls them, so that a file system that hangs holds up nobody but the reads.
 class Streamer::Impl {
  public:
@@ -73,6 +76,7 @@ class Streamer::Impl {
        std::unique_ptr<StreamBackend> backend, std::vector<std::string> notices)
       : files_(files),
         options_(options),
+        look_(std::clamp<nanoseconds>(options.stall_timeout / 4, milliseconds(1), milliseconds(1000))),
         opened_(std::move(opened)),
         backend_(std::move(backend)),
         notices_(std::move(notices)),
@@ -141,14 +145,12 @@ class Streamer::Impl {
 
   // The drive is not the thread's to watch: it may itself be held up in a call that hangs.
   Status Wait(uint64_t number) {
-    const nanoseconds look =
-        std::clamp<nanoseconds>(options_.stall_timeout / 4, milliseconds(1), milliseconds(1000));
     std::unique_lock lock(mutex_);
-    StreamTime next = Now() + look;
+    StreamTime next = Now() + look_;
     while (!scheduler_.Done(number)) {
       if (ended_.wait_until(lock, next) == std::cv_status::no_timeout) continue;
-      scheduler_.FailStalled(Now(), options_.stall_timeout);
-      next = Now() + look;
+      scheduler_.FailStalled(Now(), options_.stall_timeout, look_);
+      next = Now() + look_;
     }
     const StreamFault* fault = scheduler_.Fault(number);
     return fault == nullptr ? Status() : tl::unexpected(Describe(*fault));
@@ -157,7 +159,7 @@ class Streamer::Impl {
   bool Done(uint64_t number) {
     const std::lock_guard lock(mutex_);
     if (scheduler_.Done(number)) return true;
-    scheduler_.FailStalled(Now(), options_.stall_timeout);
+    scheduler_.FailStalled(Now(), options_.stall_timeout, look_);
     return scheduler_.Done(number);
   }
 
@@ -325,6 +327,7 @@ class Streamer::Impl {
 
   const std::span<const File> files_;
   const StreamerOptions options_;
+  const nanoseconds look_;  // how often who waits looks whether the drive hangs
   StreamFiles opened_;
   const std::unique_ptr<StreamBackend> backend_;
 

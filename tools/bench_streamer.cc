@@ -87,13 +87,14 @@ class Bench {
                      {"chunk_kib", options_.chunk_kib},
                      {"rows", ordered_json::array()}};
     have_fio_ = HasFio();
-    if (!options_.sweep && !have_fio_) {
+    if (!options_.sweep && !options_.compare && !have_fio_) {
       Say("no fio here (apt-get install fio): nothing to compare with\n");
     }
     for (const std::string& size : options_.sizes) {
       MORAINE_ASSIGN_OR_RETURN(StreamRun run, StreamRun::Make(files_, TensorBytes(size), kSlots));
-      MORAINE_RETURN_IF_ERROR(options_.sweep ? Sweep(size, run, out) : Rate(size, run, out));
-      if (options_.compare) MORAINE_RETURN_IF_ERROR(Compare(size, run, out));
+      MORAINE_RETURN_IF_ERROR(options_.sweep     ? Sweep(size, run, out)
+                              : options_.compare ? Compare(size, run, out)
+                                                 : Rate(size, run, out));
     }
     if (Interrupted()) return Fail(ErrorKind::kInterrupted, "interrupted");
     return out;
@@ -332,7 +333,7 @@ int main(int argc, char** argv) {
       ->capture_default_str();
   app.add_option("--rounds", options.rounds, "Rounds")->check(CLI::Range(1, 1000))->capture_default_str();
   app.add_flag("--compare", options.compare,
-               "Also: io_uring and pread threads, a layer at a time, cores idle and busy");
+               "Instead: io_uring and pread threads, a layer at a time, cores idle and busy");
   app.add_flag("--sweep", options.sweep, "Instead: every depth with every chunk size");
   app.add_flag("--keep", options.keep, "Keep the files for the next run");
   app.add_flag("--json", options.json, "One JSON object on stdout");

@@ -88,8 +88,10 @@ class StreamScheduler {
   void DropAll();
 
   /// Fails what the drive has kept waiting for `timeout`: a chunk under way so long, and all of a lane that
-  /// has had work but no result for so long. Chunks stay under way until they come.
-  void FailStalled(StreamTime now, std::chrono::nanoseconds timeout);
+  /// has had work but no result for so long. Not at the first look that finds any, but at one `grace` or more
+  /// later: a process that was stopped for a while finds everything late, and has yet to take in what came.
+  /// Chunks stay under way until they come.
+  void FailStalled(StreamTime now, std::chrono::nanoseconds timeout, std::chrono::nanoseconds grace);
 
   StreamerStats stats(StreamTime now) const;
 
@@ -148,7 +150,8 @@ class StreamScheduler {
   void Answered(Chunk& chunk, StreamTime now);
   void Forget(int32_t request);
   void SetFault(int32_t request, StreamFault fault);
-  void FailLane(int lane);
+  template <typename Visit>
+  void VisitLate(StreamTime now, std::chrono::nanoseconds timeout, Visit&& visit);
   void EndIfOver(Request& request);
 
   Limits limits_;
@@ -163,6 +166,7 @@ class StreamScheduler {
   int under_way_ = 0;
   int waiting_ = 0;
   bool ended_ = false;
+  std::optional<StreamTime> late_since_;  // when a look first found the drive late
   StreamTime busy_since_;
   std::chrono::nanoseconds busy_{0};
   int64_t depth_sum_ = 0;
