@@ -66,6 +66,7 @@ Result<std::unique_ptr<Streamer>> OpenStreamer(const Options& options, const Exp
 
 double Of(const std::vector<StreamReading>& readings, double StreamReading::*what) {
   std::vector<double> values;
+  values.reserve(readings.size());
   for (const StreamReading& reading : readings) values.push_back(reading.*what);
   return Median(std::move(values));
 }

@@ -78,6 +78,7 @@ Ticket StreamRun::Ask(Streamer& streamer, int slot) {
 
 Result<StreamReading> StreamRun::Steady(Streamer& streamer, double seconds) {
   std::vector<Ticket> tickets;
+  tickets.reserve(static_cast<size_t>(slots_));
   for (int slot = 0; slot < slots_; ++slot) tickets.push_back(Ask(streamer, slot));
   std::optional<Meter> meter;
   const double start = Seconds();
