@@ -12,10 +12,10 @@
 #include "runtime/core/check.h"
 #include "runtime/core/printable.h"
 #include "storage/stream/backend.h"
+#include "storage/stream/io_thread.h"
 #include "storage/stream/open_backend.h"
 #include "storage/stream/scheduler.h"
 #include "storage/stream/stream_files.h"
-#include "storage/stream/thread_clock.h"
 
 namespace moraine {
 namespace {
@@ -26,9 +26,12 @@ using std::chrono::nanoseconds;
 constexpr int64_t kMostChunkBytes = int64_t{256} << 20;
 constexpr int kMostDepth = 1024;
 constexpr int kMostRequests = 1 << 16;
+constexpr milliseconds kLongest = std::chrono::hours(24);
 
-// The n-th try of a chunk waits n times as long: what is short (EAGAIN, ENOMEM) has time to come back.
+// The n-th try of a chunk waits n times as long, up to a bound: what is short (EAGAIN, ENOMEM) has time to
+// come back.
 constexpr milliseconds kRetryAfter{1};
+constexpr int kLongestRetry = 100;
 
 // Long enough to be no polling. Reap takes no endless wait.
 constexpr nanoseconds kIdle = std::chrono::hours(1);
@@ -41,16 +44,18 @@ Status CheckOptions(const StreamerOptions& options) {
   };
   if (options.depth < 1 || options.depth > kMostDepth)
     return refuse("the read depth", options.depth, 1, kMostDepth);
-  if (options.background_depth < 1 || options.background_depth > options.depth)
-    return refuse("the background depth", options.background_depth, 1, options.depth);
+  if (options.background_depth < 1 || options.background_depth > kMostDepth)
+    return refuse("the background depth", options.background_depth, 1, kMostDepth);
   if (options.chunk_bytes < kStreamBlock || options.chunk_bytes > kMostChunkBytes)
     return refuse("the chunk size", options.chunk_bytes, kStreamBlock, kMostChunkBytes);
   if (options.chunk_bytes % kStreamBlock != 0)
     return Fail(ErrorKind::kUsage, fmt::format("the chunk size is {} bytes; expected a multiple of {}",
                                                options.chunk_bytes, kStreamBlock));
   if (options.retries < 0) return refuse("the number of retries", options.retries, 0, INT32_MAX);
-  if (options.stall_timeout <= milliseconds(0))
-    return refuse("the stall timeout in ms", options.stall_timeout.count(), 1, INT64_MAX);
+  if (options.stall_timeout <= milliseconds(0) || options.stall_timeout > kLongest)
+    return refuse("the stall timeout in ms", options.stall_timeout.count(), 1, kLongest.count());
+  if (options.check_every < milliseconds(0) || options.check_every > kLongest)
+    return refuse("the time between looks at a file in ms", options.check_every.count(), 0, kLongest.count());
   if (options.max_requests < 1 || options.max_requests > kMostRequests)
     return refuse("the number of requests", options.max_requests, 1, kMostRequests);
   return {};
@@ -63,7 +68,7 @@ bool WorthRetrying(int error) {
 
 }  // namespace
 
-// `mutex_` guards the scheduler and the notices. files_ and backend_ belong to the thread, which holds no
+// `mutex_` guards the scheduler and the notices. opened_ and backend_ belong to the thread, which holds no
 // lock while it calls them, so that a file system that hangs holds up nobody but the reads.
 class Streamer::Impl {
  public:
@@ -71,6 +76,7 @@ class Streamer::Impl {
        std::unique_ptr<StreamBackend> backend, std::vector<std::string> notices)
       : files_(files),
         options_(options),
+        look_(std::clamp<nanoseconds>(options.stall_timeout / 4, milliseconds(1), milliseconds(1000))),
         opened_(std::move(opened)),
         backend_(std::move(backend)),
         notices_(std::move(notices)),
@@ -139,14 +145,12 @@ class Streamer::Impl {
 
   // The drive is not the thread's to watch: it may itself be held up in a call that hangs.
   Status Wait(uint64_t number) {
-    const nanoseconds look =
-        std::clamp<nanoseconds>(options_.stall_timeout / 4, milliseconds(1), milliseconds(1000));
     std::unique_lock lock(mutex_);
-    StreamTime next = Now() + look;
+    StreamTime next = Now() + look_;
     while (!scheduler_.Done(number)) {
       if (ended_.wait_until(lock, next) == std::cv_status::no_timeout) continue;
-      scheduler_.FailStalled(Now(), options_.stall_timeout);
-      next = Now() + look;
+      scheduler_.FailStalled(Now(), options_.stall_timeout, look_);
+      next = Now() + look_;
     }
     const StreamFault* fault = scheduler_.Fault(number);
     return fault == nullptr ? Status() : tl::unexpected(Describe(*fault));
@@ -155,7 +159,7 @@ class Streamer::Impl {
   bool Done(uint64_t number) {
     const std::lock_guard lock(mutex_);
     if (scheduler_.Done(number)) return true;
-    scheduler_.FailStalled(Now(), options_.stall_timeout);
+    scheduler_.FailStalled(Now(), options_.stall_timeout, look_);
     return scheduler_.Done(number);
   }
 
@@ -204,6 +208,7 @@ class Streamer::Impl {
   }
 
   void Loop() {
+    AskForShortSlices();
     backend_->Start();
     size_t results = 0;
     while (true) {
@@ -230,8 +235,9 @@ class Streamer::Impl {
     for (const StreamChunk& chunk : chunks) {
       const Status same = opened_.Check(chunk.file, Now(), false);
       if (!same.has_value()) {
+        Error failure = ReadError(chunk, "not read: " + same.error().message);
         const std::lock_guard lock(mutex_);
-        scheduler_.Fail(chunk.id, same.error(), Now());
+        scheduler_.Fail(chunk.id, std::move(failure), Now());
         continue;
       }
       was_direct_[chunk.id] = opened_.direct(chunk.file);
@@ -270,22 +276,23 @@ class Streamer::Impl {
     const Status same = opened_.Check(chunk.file, Now(), true);
     if (same.has_value() && chunk.tries < options_.retries && (error == 0 || WorthRetrying(error))) {
       const std::lock_guard lock(mutex_);
-      return scheduler_.Retry(chunk.id, Now(), Now() + (chunk.tries + 1) * kRetryAfter, true);
+      return scheduler_.Retry(chunk.id, Now(), Now() + std::min(chunk.tries + 1, kLongestRetry) * kRetryAfter,
+                              true);
     }
-    Error failure = ReadError(chunk, done.result);
-    if (!same.has_value()) failure.message += "; " + same.error().message;
+    std::string why =
+        fmt::format("got {}: {}", std::max<int64_t>(done.result, 0),
+                    error != 0 ? std::generic_category().message(error) : "the file ends there");
+    if (chunk.tries > 0) why += fmt::format(", tried {} times", chunk.tries + 1);
+    if (!same.has_value()) why += "; " + same.error().message;
+    Error failure = ReadError(chunk, why);
     const std::lock_guard lock(mutex_);
     scheduler_.Fail(chunk.id, std::move(failure), Now());
   }
 
-  Error ReadError(const StreamChunk& chunk, int64_t result) const {
-    const int64_t got = std::max<int64_t>(result, 0);
-    const std::string why = result < 0 ? std::generic_category().message(static_cast<int>(-result))
-                                       : std::string("the file ends there");
-    const std::string tries = chunk.tries > 0 ? fmt::format(", tried {} times", chunk.tries + 1) : "";
+  Error ReadError(const StreamChunk& chunk, const std::string& why) const {
     return {ErrorKind::kIo,
-            fmt::format("{}: reading {} bytes at offset {}: got {}: {}{}",
-                        Printable(opened_.path(chunk.file)), chunk.needed, chunk.offset, got, why, tries)};
+            fmt::format("{}: reading {} bytes at offset {}: {}", Printable(opened_.path(chunk.file)),
+                        chunk.needed, chunk.offset, why)};
   }
 
   Error Describe(const StreamFault& fault) const {
@@ -320,6 +327,7 @@ class Streamer::Impl {
 
   const std::span<const File> files_;
   const StreamerOptions options_;
+  const nanoseconds look_;  // how often who waits looks whether the drive hangs
   StreamFiles opened_;
   const std::unique_ptr<StreamBackend> backend_;
 

@@ -7,7 +7,7 @@
 #include <cerrno>
 #include <system_error>
 
-#include "storage/stream/thread_clock.h"
+#include "storage/stream/io_thread.h"
 
 namespace moraine {
 
@@ -76,6 +76,7 @@ double PreadBackend::CpuSeconds() {
 }
 
 void PreadBackend::Loop() {
+  AskForShortSlices();
   std::unique_lock lock(mutex_);
   while (true) {
     asked_.wait(lock, [this] { return stop_ || next_ < reads_.size(); });

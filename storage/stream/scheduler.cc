@@ -130,8 +130,11 @@ bool StreamScheduler::Drop(uint64_t number) {
 }
 
 void StreamScheduler::DropAll() {
-  for (const Request& request : requests_)
-    if (request.number != 0) Drop(request.number);
+  for (size_t i = 0; i < requests_.size(); ++i) {
+    if (requests_[i].number == 0 || requests_[i].done) continue;
+    SetFault(static_cast<int32_t>(i), {.kind = StreamFault::Kind::kDropped});
+    EndIfOver(requests_[i]);
+  }
 }
 
 // What of it has not been started never will be.
@@ -188,9 +191,11 @@ size_t StreamScheduler::Take(std::span<StreamChunk> out, StreamTime now) {
   size_t taken = 0;
   for (Chunk& chunk : chunks_) {
     if (waiting_ == 0 || taken == out.size()) break;
-    if (chunk.state != Chunk::State::kWaiting || chunk.due > now) continue;
+    if (chunk.state != Chunk::State::kWaiting) continue;
+    const bool over = requests_[static_cast<size_t>(chunk.request)].fault.has_value();
+    if (!over && chunk.due > now) continue;
     --waiting_;
-    if (requests_[static_cast<size_t>(chunk.request)].fault.has_value()) {
+    if (over) {
       End(chunk, now);
     } else {
       Start(chunk, now, &out[taken++]);
@@ -316,29 +321,48 @@ StreamTime StreamScheduler::NextRetry() const {
   return due;
 }
 
-void StreamScheduler::FailStalled(StreamTime now, std::chrono::nanoseconds timeout) {
-  const auto stall = [this](int32_t request, int32_t file, int64_t offset, int64_t bytes) {
+// Calls visit(request, file, offset, bytes) for what of each request is late: chunks under way, and ranges on
+// a lane that is silent. `visit` may take the ranges it is shown off their queues.
+template <typename Visit>
+void StreamScheduler::VisitLate(StreamTime now, std::chrono::nanoseconds timeout, Visit&& visit) {
+  const auto silent = [&](const Lane& lane) { return now - lane.answered >= timeout; };
+  for (const Chunk& chunk : chunks_) {
+    if (chunk.state == Chunk::State::kFree) continue;
+    if (now - chunk.started < timeout && !silent(LaneOf(chunk.chunk.file))) continue;
+    visit(chunk.request, chunk.chunk.file, chunk.chunk.offset, chunk.chunk.needed);
+  }
+  for (const Lane& lane : lanes_) {
+    if (!silent(lane)) continue;
+    for (const Queue& queue : lane.queues) {
+      for (int32_t slot = queue.first; slot != kNone;) {
+        const Range& range = ranges_[static_cast<size_t>(slot)];
+        visit(slot / kMaxStreamRanges, range.file, range.next, range.wanted_end - range.next);
+        slot = range.queued ? range.after : queue.first;
+      }
+    }
+  }
+}
+
+void StreamScheduler::FailStalled(StreamTime now, std::chrono::nanoseconds timeout,
+                                  std::chrono::nanoseconds grace) {
+  bool late = false;
+  VisitLate(now, timeout, [&](int32_t request, int32_t, int64_t, int64_t) {
+    late = late || !requests_[static_cast<size_t>(request)].done;
+  });
+  if (!late) {
+    late_since_.reset();
+    return;
+  }
+  if (!late_since_) late_since_ = now;
+  if (now - *late_since_ < grace) return;
+  late_since_.reset();
+  VisitLate(now, timeout, [this](int32_t request, int32_t file, int64_t offset, int64_t bytes) {
     Request& entry = requests_[static_cast<size_t>(request)];
     if (entry.done) return;
     if (!entry.fault.has_value()) ++stats_.stalls;
     SetFault(request, {.kind = StreamFault::Kind::kStalled, .file = file, .offset = offset, .bytes = bytes});
     entry.done = true;
-  };
-  const auto silent = [&](Lane& lane) { return now - lane.answered >= timeout; };
-  for (const Chunk& chunk : chunks_) {
-    if (chunk.state == Chunk::State::kFree) continue;
-    if (now - chunk.started < timeout && !silent(LaneOf(chunk.chunk.file))) continue;
-    stall(chunk.request, chunk.chunk.file, chunk.chunk.offset, chunk.chunk.needed);
-  }
-  for (Lane& lane : lanes_) {
-    if (!silent(lane)) continue;
-    for (const Queue& queue : lane.queues) {
-      while (queue.first != kNone) {
-        const Range& range = ranges_[static_cast<size_t>(queue.first)];
-        stall(queue.first / kMaxStreamRanges, range.file, range.next, range.wanted_end - range.next);
-      }
-    }
-  }
+  });
 }
 
 StreamerStats StreamScheduler::stats(StreamTime now) const {

@@ -67,7 +67,8 @@ class StreamScheduler {
   // The drive's side. A chunk given out by Take is under way until Finish or Fail.
   /// True when Take would give something, retries aside.
   bool Ready() const;
-  /// Up to out.size() chunks that start now: retries that are due, then the most urgent of each lane.
+  /// Up to out.size() chunks that start now: retries that are due, then the most urgent of each lane. Retries
+  /// of requests that have failed meanwhile end here.
   size_t Take(std::span<StreamChunk> out, StreamTime now);
   /// The first `bytes` have come; the chunk is what is left, and is given out again by Take.
   void Advance(uint32_t id, int64_t bytes, StreamTime now);
@@ -83,12 +84,14 @@ class StreamScheduler {
   int under_way() const { return under_way_; }
   /// True once after a request has ended.
   bool TakeEnded() { return std::exchange(ended_, false); }
-  /// Drops every request.
+  /// Fails every request that has not ended as dropped: nothing of it is started or tried again.
   void DropAll();
 
   /// Fails what the drive has kept waiting for `timeout`: a chunk under way so long, and all of a lane that
-  /// has had work but no result for so long. Chunks stay under way until they come.
-  void FailStalled(StreamTime now, std::chrono::nanoseconds timeout);
+  /// has had work but no result for so long. Not at the first look that finds any, but at one `grace` or more
+  /// later: a process that was stopped for a while finds everything late, and has yet to take in what came.
+  /// Chunks stay under way until they come.
+  void FailStalled(StreamTime now, std::chrono::nanoseconds timeout, std::chrono::nanoseconds grace);
 
   StreamerStats stats(StreamTime now) const;
 
@@ -147,7 +150,8 @@ class StreamScheduler {
   void Answered(Chunk& chunk, StreamTime now);
   void Forget(int32_t request);
   void SetFault(int32_t request, StreamFault fault);
-  void FailLane(int lane);
+  template <typename Visit>
+  void VisitLate(StreamTime now, std::chrono::nanoseconds timeout, Visit&& visit);
   void EndIfOver(Request& request);
 
   Limits limits_;
@@ -162,6 +166,7 @@ class StreamScheduler {
   int under_way_ = 0;
   int waiting_ = 0;
   bool ended_ = false;
+  std::optional<StreamTime> late_since_;  // when a look first found the drive late
   StreamTime busy_since_;
   std::chrono::nanoseconds busy_{0};
   int64_t depth_sum_ = 0;

@@ -150,9 +150,11 @@ void UringBackend::Submit(std::span<const ChunkRead> reads) {
     }
     if (registered) ::io_uring_sqe_set_flags(entry, IOSQE_FIXED_FILE);
     ::io_uring_sqe_set_data64(entry, read.id);
+    // One by one: the kernel merges neighbours that are submitted together into few long reads, which then
+    // come back together, and the drive's queue runs empty. What it does not take now stays in the ring; Reap
+    // offers it again.
+    ::io_uring_submit(ring_.get());
   }
-  // What the kernel does not take now stays in the ring; Reap offers it again.
-  ::io_uring_submit(ring_.get());
 }
 
 size_t UringBackend::Reap(std::span<ChunkResult> out, std::chrono::nanoseconds timeout) {

@@ -141,6 +141,11 @@ TEST_F(StreamOrderDeathTest, ABugOfTheCallerStopsTheProcess) {
 
 StreamTime At(int ms) { return StreamTime() + std::chrono::milliseconds(ms); }
 
+// Late after 100 ms, given up 10 ms after that was seen.
+void LookForStalls(StreamScheduler& scheduler, int ms) {
+  scheduler.FailStalled(At(ms), std::chrono::milliseconds(100), std::chrono::milliseconds(10));
+}
+
 TEST(StreamScheduler, EveryDeviceHasItsOwnDepth) {
   StreamScheduler scheduler({0, 1},
                             {.depth = 2, .background_depth = 2, .chunk_bytes = kChunk, .max_requests = 8});
@@ -181,9 +186,10 @@ TEST(StreamScheduler, OneDriveThatHangsFailsOnlyItsOwn) {
   ASSERT_EQ(scheduler.Take(out, At(0)), 4u);
   for (size_t i = 0; i < 4; ++i)
     if (out[i].file == 1) scheduler.Finish(out[i].id, out[i].bytes, At(90));
-  scheduler.FailStalled(At(99), std::chrono::milliseconds(100));
-  EXPECT_FALSE(scheduler.Done(first));
-  scheduler.FailStalled(At(100), std::chrono::milliseconds(100));
+  LookForStalls(scheduler, 99);
+  LookForStalls(scheduler, 109);
+  EXPECT_FALSE(scheduler.Done(first)) << "late since the second look only";
+  LookForStalls(scheduler, 119);
   EXPECT_TRUE(scheduler.Done(first));
   EXPECT_FALSE(scheduler.Settled(first));
   EXPECT_EQ(scheduler.Fault(first)->kind, StreamFault::Kind::kStalled);
@@ -193,6 +199,44 @@ TEST(StreamScheduler, OneDriveThatHangsFailsOnlyItsOwn) {
     if (out[i].file == 0) scheduler.Finish(out[i].id, out[i].bytes, At(200));
   EXPECT_TRUE(scheduler.Settled(first));
   EXPECT_NE(scheduler.Fault(first), nullptr) << "too late is not good";
+}
+
+TEST(StreamScheduler, OneChunkThatHangsAmongOthersFailsOnlyItsOwn) {
+  StreamScheduler scheduler({0},
+                            {.depth = 2, .background_depth = 2, .chunk_bytes = kChunk, .max_requests = 8});
+  std::vector<StreamChunk> out(static_cast<size_t>(scheduler.capacity()));
+  SlotMemory hung(kChunk);
+  SlotMemory well(3 * kChunk);
+  const StreamRange one = hung.At(0, 0, kChunk);
+  const StreamRange three = well.At(0, kChunk, 3 * kChunk);
+  const uint64_t first = scheduler.Add({&one, 1}, ReadClass::kDemand, At(0));
+  const uint64_t second = scheduler.Add({&three, 1}, ReadClass::kDemand, At(0));
+  ASSERT_EQ(scheduler.Take(out, At(0)), 2u);
+  scheduler.Finish(out[1].id, out[1].bytes, At(60));
+  ASSERT_EQ(scheduler.Take(out, At(60)), 1u);
+  LookForStalls(scheduler, 100);
+  LookForStalls(scheduler, 110);
+  EXPECT_TRUE(scheduler.Done(first));
+  EXPECT_FALSE(scheduler.Done(second)) << "the drive answered 50 ms ago";
+}
+
+// After SIGSTOP and SIGCONT everything seems late, until what came meanwhile has been taken in.
+TEST(StreamScheduler, AProcessThatWasStoppedFailsNothing) {
+  StreamScheduler scheduler({0},
+                            {.depth = 1, .background_depth = 1, .chunk_bytes = kChunk, .max_requests = 8});
+  std::vector<StreamChunk> out(static_cast<size_t>(scheduler.capacity()));
+  SlotMemory slot(2 * kChunk);
+  const StreamRange range = slot.At(0, 0, 2 * kChunk);
+  const uint64_t number = scheduler.Add({&range, 1}, ReadClass::kDemand, At(0));
+  ASSERT_EQ(scheduler.Take(out, At(0)), 1u);
+  LookForStalls(scheduler, 5000);
+  scheduler.Finish(out[0].id, out[0].bytes, At(5001));
+  ASSERT_EQ(scheduler.Take(out, At(5001)), 1u);
+  LookForStalls(scheduler, 5020);
+  EXPECT_FALSE(scheduler.Done(number));
+  LookForStalls(scheduler, 9000);
+  LookForStalls(scheduler, 9009);
+  EXPECT_FALSE(scheduler.Done(number)) << "a new lateness has its own grace";
 }
 
 TEST(StreamScheduler, BackgroundLeavesRoomForDemand) {

@@ -5,15 +5,14 @@
 #include <gtest/gtest.h>
 #include <rapidcheck.h>
 
-#include <cstring>
+#include <chrono>
+#include <thread>
 
 #include "tests/support/stream_case.h"
-#include "tests/support/temp_folder.h"
 
 namespace moraine {
 namespace {
 
-using test::Pattern;
 using test::SlotMemory;
 using test::StreamCase;
 using ::testing::HasSubstr;
@@ -78,6 +77,63 @@ TEST_P(Backends, GivesWhatPreadGives) {
     RC_ASSERT(streamer->Room() == options.max_requests);
     RC_ASSERT(streamer->stats().errors == 0);
   }));
+}
+
+TEST(Streamer, RefusesOptionsOutOfRange) {
+  const StreamCase disk({100});
+  const std::pair<StreamerOptions, std::string> cases[] = {
+      {{.depth = 0}, "read depth is 0; expected 1 to 1024"},
+      {{.background_depth = 0}, "background depth is 0"},
+      {{.chunk_bytes = 5000}, "chunk size is 5000 bytes; expected a multiple of 4096"},
+      {{.chunk_bytes = 0}, "chunk size is 0"},
+      {{.retries = -1}, "retries is -1"},
+      {{.stall_timeout = std::chrono::milliseconds(0)}, "stall timeout in ms is 0"},
+      {{.check_every = std::chrono::hours(25)}, "looks at a file"},
+      {{.max_requests = 0}, "number of requests is 0"},
+  };
+  for (const auto& [options, why] : cases) {
+    const auto streamer = Streamer::Open(disk.files(), options);
+    ASSERT_FALSE(streamer.has_value()) << why;
+    EXPECT_EQ(streamer.error().kind, ErrorKind::kUsage);
+    EXPECT_THAT(streamer.error().message, HasSubstr(why));
+  }
+}
+
+// An idle streamer sleeps: it does not look round for work.
+TEST_P(Backends, IdleCostsNothing) {
+  StreamCase disk({100'000});
+  const auto streamer = disk.Open(Options());
+  SlotMemory slot(1000);
+  const StreamRange range = slot.At(0, 0, 1000);
+  ASSERT_TRUE(streamer->Read({&range, 1}, ReadClass::kDemand).Wait().has_value());
+  // It may take a while to fall asleep, where the machine is busy; what polls never does.
+  bool slept = false;
+  for (int i = 0; i < 100 && !slept; ++i) {
+    const double before = streamer->stats().cpu_seconds;
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    slept = streamer->stats().cpu_seconds == before;
+  }
+  EXPECT_TRUE(slept);
+}
+
+TEST_P(Backends, CountsWhatItDoes) {
+  StreamCase disk({1'000'000});
+  StreamerOptions options = Options();
+  options.chunk_bytes = 64 << 10;
+  const auto streamer = disk.Open(options);
+  SlotMemory slot(500'000);
+  const StreamRange range = slot.At(0, 4'000, 500'000);
+  ASSERT_TRUE(streamer->Read({&range, 1}, ReadClass::kDemand).Wait().has_value());
+  const StreamerStats stats = streamer->stats();
+  EXPECT_EQ(stats.requests, 1);
+  EXPECT_EQ(stats.wanted_bytes, 500'000);
+  EXPECT_EQ(stats.read_bytes, 124 * kStreamBlock) << "blocks 0 to 123 enclose it";
+  EXPECT_EQ(stats.reads, 8);
+  EXPECT_EQ(stats.max_depth, 4);
+  EXPECT_GT(stats.busy_seconds, 0);
+  EXPECT_GT(stats.cpu_seconds, 0);
+  EXPECT_EQ(stats.retries + stats.short_reads + stats.errors + stats.stalls + stats.adopted + stats.dropped,
+            0);
 }
 
 }  // namespace
