@@ -33,8 +33,14 @@ void AddEngineFlags(CLI::App& command, EngineFlags* flags) {
       ->envname("MORAINE_RAM");
   command.add_option("--threads", flags->threads, "Worker threads (default: one per usable CPU)")
       ->envname("MORAINE_THREADS");
-  command.add_option("--isa", flags->isa, "Kernels: auto, avx512-vbmi, avx512-vnni, avx512, avx2, scalar")
+  command
+      .add_option("--isa", flags->isa, "Kernels: auto, amx, avx512-vbmi, avx512-vnni, avx512, avx2, scalar")
       ->envname("MORAINE_ISA");
+  command
+      .add_option("--switch-over", flags->switch_over,
+                  "Rows from which on products go by tiles (default: measured, by format)")
+      ->check(CLI::Range(1, 1 << 20))
+      ->envname("MORAINE_SWITCH_OVER");
   command
       .add_option("--activations", flags->activations,
                   "auto, or f32: no product rounds its input to int8 or bf16")
@@ -48,6 +54,7 @@ void AddEngineFlags(CLI::App& command, EngineFlags* flags) {
 Result<EngineOptions> MakeEngineOptions(const EngineFlags& flags) {
   EngineOptions options{.context = flags.ctx,
                         .threads = flags.threads,
+                        .switch_over = flags.switch_over,
                         .isa = flags.isa,
                         .f32_activations = flags.activations == "f32",
                         .progress = ProgressBar("loading")};

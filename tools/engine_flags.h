@@ -20,12 +20,13 @@ struct EngineFlags {
   std::string ram;
   int threads = 0;
   std::string isa = "auto";
+  int switch_over = 0;
   std::string activations = "auto";
   std::string kv_type = "bf16";
 };
 
-/// Adds MODEL, --ctx, --ram, --threads, --isa, --activations and --kv-type, each with its MORAINE_
-/// environment variable. `flags` outlives the parse.
+/// Adds MODEL, --ctx, --ram, --threads, --isa, --switch-over, --activations and --kv-type, each with its
+/// MORAINE_ environment variable. `flags` outlives the parse.
 void AddEngineFlags(CLI::App& command, EngineFlags* flags);
 
 /// Engine options from the flags: kUsage names the flag that cannot be. A loading bar is shown on a terminal.
