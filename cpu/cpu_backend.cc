@@ -28,7 +28,7 @@ int DefaultThreads(const Topology& topology) {
 // How far oneDNN may go under a limit on our own kernels; nowhere under "scalar".
 std::optional<GemmIsa> GemmIsaFor(const std::string& isa) {
   if (isa == Name(Isa::kScalar)) return std::nullopt;
-  if (isa == "auto") return GemmIsa::kAny;
+  if (isa == "auto" || isa == Name(Isa::kAmx)) return GemmIsa::kAny;
   return isa == Name(Isa::kAvx2) ? GemmIsa::kAvx2 : GemmIsa::kAvx512;
 }
 
@@ -55,15 +55,24 @@ Result<std::unique_ptr<CpuBackend>> CpuBackend::Create(const CpuOptions& options
     return Fail(ErrorKind::kUsage,
                 fmt::format("--threads is {}; expected 1 to {}, or 0 for all", options.threads, kMaxThreads));
   }
+  if (options.switch_over < 0) {
+    return Fail(
+        ErrorKind::kUsage,
+        fmt::format("--switch-over is {}; expected a number of rows from 1 on, or 0 for what was measured",
+                    options.switch_over));
+  }
   MORAINE_ASSIGN_OR_RETURN(
-      const KernelSet kernels,
+      KernelSet kernels,
       SelectKernels(options.isa, options.f32_activations ? Activations::kF32 : Activations::kAuto));
+  if (options.switch_over > 0) kernels.q8_tile_rows.fill(options.switch_over);
   MORAINE_ASSIGN_OR_RETURN(std::unique_ptr<Topology> topology, Topology::Read(options.topology));
   const int threads = options.threads == 0 ? DefaultThreads(*topology) : options.threads;
   auto state = std::make_unique<State>(std::move(topology), threads, kernels);
   if (const auto isa = GemmIsaFor(options.isa)) {
-    auto gemm = PrefillGemm::Create(
-        {.isa = *isa, .f32_only = options.f32_activations, .workers = state->pool.threads()});
+    auto gemm = PrefillGemm::Create({.isa = *isa,
+                                     .f32_only = options.f32_activations,
+                                     .workers = state->pool.threads(),
+                                     .min_rows = options.switch_over});
     if (gemm.has_value()) {
       state->gemm = *std::move(gemm);
       state->kernels.gemm = state->gemm.get();
@@ -91,9 +100,19 @@ std::string CpuBackend::KernelNames() const {
 }
 
 GemmReport CpuBackend::PrefillReport() const {
-  if (state_->gemm != nullptr) return state_->gemm->Report();
   GemmReport report;
-  report.refused.push_back(state_->no_gemm);
+  if (state_->gemm != nullptr) {
+    report = state_->gemm->Report();
+  } else {
+    report.refused.push_back(state_->no_gemm);
+  }
+  const KernelSet& kernels = state_->kernels;
+  for (size_t f = 0; f < kWeightFormats; ++f) {
+    const auto format = static_cast<WeightFormat>(f);
+    if (!kernels.HasTile(format)) continue;
+    report.own.push_back(fmt::format("own: {} int8 of {}, from {} row(s) on", Name(kernels.q8_tile_isa[f]),
+                                     Describe(format).name, kernels.q8_tile_rows[f]));
+  }
   return report;
 }
 

@@ -19,16 +19,18 @@ namespace moraine {
 struct CpuOptions {
   std::string topology;          // a machine as hwloc describes synthetic ones, for tests; empty: this one
   int threads = 0;               // 0: one per core this process may run on, no more than its cgroup's quota
-  std::string isa = "auto";      // "auto", or the best row allowed: "avx512-vbmi", "avx512-vnni", "avx512",
-                                 // "avx2", "scalar"
+  std::string isa = "auto";      // "auto", or the best row allowed: "amx", "avx512-vbmi", "avx512-vnni",
+                                 // "avx512", "avx2", "scalar"
   bool f32_activations = false;  // no product rounds its input, to int8 or to bf16
+  int switch_over = 0;  // rows from which on tiles multiply, oneDNN's and our own; 0: as measured, by
+                        // format and ISA (docs/performance.md)
 };
 
 /// Outlives whatever it makes. All made objects are driven from one thread.
 class CpuBackend {
  public:
-  /// kUsage for an unknown isa or a thread count outside 1..1024, kHardware when the CPU lacks the isa asked
-  /// for.
+  /// kUsage for an unknown isa, a thread count outside 1..1024 or a negative switch-over, kHardware when the
+  /// CPU lacks the isa asked for.
   static Result<std::unique_ptr<CpuBackend>> Create(const CpuOptions& options);
   ~CpuBackend();
 
@@ -39,7 +41,7 @@ class CpuBackend {
   std::span<const int> node_workers() const;
   /// The kernel rows in use, for the start-up line: "fp8-e4m3-block: avx2, ...".
   std::string KernelNames() const;
-  /// What oneDNN multiplies in steps with many rows, and what it has done so far. Between steps.
+  /// What steps with many rows multiply with, and what oneDNN has done so far. Between steps.
   GemmReport PrefillReport() const;
 
   /// Bytes MakeDense and MakeExperts take beside the KV pages, within a few percent: activations for

@@ -21,8 +21,8 @@ bool Uses(std::span<const WeightFormat> formats, const KernelSet& kernels, Q8Lay
 // Rows of a task when `rows` of `count` matrices are shared out to `workers`.
 int64_t TaskRows(int64_t rows, int64_t count, int workers) {
   constexpr int64_t kTasksEach = 8;
-  const int64_t even = rows * count / (kTasksEach * workers) / kQ8Block * kQ8Block;
-  return std::clamp(even, kQ8Block, CpuExperts::kMaxTaskRows);
+  const int64_t even = rows * count / (kTasksEach * workers) / kQ8Span * kQ8Span;
+  return std::clamp(even, kQ8Span, CpuExperts::kMaxTaskRows);
 }
 
 // Asks for the beginning of what is read next; the kernels ask ahead within a matrix only.
@@ -41,7 +41,7 @@ CpuExperts::CpuExperts(const ModelShape& shape, int32_t max_rows, std::span<cons
       kernels_(kernels),
       pool_(pool),
       max_rows_(max_rows),
-      gemm_(kernels.gemm, shape, max_rows, formats),
+      gemm_(kernels, shape, max_rows, formats),
       inputs_{.rows = RowPointers(int64_t{max_rows} * shape.top_k)},
       hidden_{.rows = RowPointers(int64_t{max_rows} * shape.top_k)},
       gate_(static_cast<size_t>(int64_t{max_rows} * shape.top_k * shape.expert_inter)),
@@ -74,7 +74,9 @@ double CpuExperts::Bytes(const ModelShape& shape, int32_t max_rows, std::span<co
   const auto number = [](int64_t value) { return static_cast<double>(value); };
   double bytes = 4 * (entries * 2 * number(shape.expert_inter) + rows * number(shape.hidden) +
                       rows * threads * number(kMaxTaskRows) + number(shape.top_k) * number(shape.hidden)) +
-                 entries * 3 * sizeof(float*) + ExpertGemm::Bytes(kernels.gemm, shape, max_rows, formats);
+                 entries * 3 * sizeof(float*) + ExpertGemm::Bytes(kernels, shape, max_rows, formats);
+  if (std::any_of(formats.begin(), formats.end(), [&](WeightFormat f) { return kernels.HasTile(f); }))
+    bytes += number(kQ8TileBytes) * threads;
   for (const Q8Layout layout : kLayouts) {
     if (!Uses(formats, kernels, layout)) continue;
     bytes += rows * number(Q8Rows::BytesPerRow(shape.hidden)) +
@@ -93,8 +95,9 @@ Result<ExpertSum> CpuExperts::Run(const ExpertBatch& batch) {
     return sum;
   }
   if (!batch.resume) QuantiseInputs(batch);
-  if (batch.rows == 1 && std::any_of(batch.work.begin(), batch.work.end(),
-                                     [](const ExpertWork& work) { return !work.ready.Done(); })) {
+  const auto any = [&](auto&& what) { return std::any_of(batch.work.begin(), batch.work.end(), what); };
+  if (batch.rows == 1 && any([](const ExpertWork& work) { return !work.ready.Done(); }) &&
+      !any([&](const ExpertWork& work) { return gemm_.Takes(work.slices.front().weights, 1); })) {
     MORAINE_RETURN_IF_ERROR(RunAsTheyCome(batch));
     return sum;
   }
@@ -215,8 +218,8 @@ void CpuExperts::QuantiseInputs(const ExpertBatch& batch) {
 void CpuExperts::Multiply(const MatView& w, int64_t begin, int64_t end, const Operand& x, int64_t first_entry,
                           int64_t n, float* const* y) const {
   if (Quantised(w)) {
-    kernels_.Q8Dot(w.format)(w, begin, end, x.q8_rows[Number(LayoutFor(w.format))].data() + first_entry, n,
-                             y);
+    kernels_.Q8Dot(w.format, n)(w, begin, end, x.q8_rows[Number(LayoutFor(w.format))].data() + first_entry, n,
+                                y);
   } else {
     kernels_.Dot(w.format)(w, begin, end, x.rows.data() + first_entry, n, y);
   }

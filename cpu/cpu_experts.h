@@ -21,7 +21,7 @@ namespace moraine {
 /// nodes.
 class CpuExperts final : public Experts {
  public:
-  /// Output rows of one task in either wave, in multiples of 32: as many as leave every worker a few tasks.
+  /// Output rows of one task in either wave, in multiples of 128: as many as leave every worker a few tasks.
   /// Each task begins somewhere else in memory, and beginnings are slow.
   static constexpr int64_t kMaxTaskRows = 256;
 

@@ -1,6 +1,8 @@
 #include "cpu/expert_gemm.h"
 
 #include <algorithm>
+#include <iterator>
+#include <utility>
 
 #include "runtime/core/check.h"
 
@@ -27,16 +29,28 @@ int64_t MostBytes(const PrefillGemm* gemm, const ModelShape& shape, int64_t max_
   return bytes;
 }
 
+std::vector<WeightFormat> WithoutTile(const KernelSet& kernels, std::span<const WeightFormat> formats) {
+  std::vector<WeightFormat> some;
+  std::copy_if(formats.begin(), formats.end(), std::back_inserter(some),
+               [&](WeightFormat format) { return !kernels.HasTile(format); });
+  return some;
+}
+
 }  // namespace
 
-ExpertGemm::ExpertGemm(PrefillGemm* gemm, const ModelShape& shape, int32_t max_rows,
+ExpertGemm::ExpertGemm(const KernelSet& kernels, const ModelShape& shape, int32_t max_rows,
                        std::span<const WeightFormat> formats)
+    : ExpertGemm(kernels.gemm, shape, max_rows, WithoutTile(kernels, formats)) {}
+
+ExpertGemm::ExpertGemm(PrefillGemm* gemm, const ModelShape& shape, int32_t max_rows,
+                       std::vector<WeightFormat> formats)
     : gemm_(formats.empty() ? nullptr : gemm),
       shape_(shape),
+      formats_(std::move(formats)),
       sum_rows_(gemm == nullptr ? 0 : int64_t{max_rows} * shape.top_k),
-      inputs_(MostBytes(gemm, shape, max_rows, formats, shape.hidden)),
-      hidden_(MostBytes(gemm, shape, max_rows, formats, shape.expert_inter)) {
-  for (const WeightFormat format : formats) {
+      inputs_(MostBytes(gemm, shape, max_rows, formats_, shape.hidden)),
+      hidden_(MostBytes(gemm, shape, max_rows, formats_, shape.expert_inter)) {
+  for (const WeightFormat format : formats_) {
     if (gemm == nullptr) break;
     gemm->Prepare(format, shape.hidden);
     gemm->Prepare(format, shape.expert_inter);
@@ -48,14 +62,20 @@ ExpertGemm::ExpertGemm(PrefillGemm* gemm, const ModelShape& shape, int32_t max_r
   packs_.reserve(experts + static_cast<size_t>(int64_t{max_rows} * shape.top_k / TileGemm::kWidths.front()));
 }
 
-double ExpertGemm::Bytes(const PrefillGemm* gemm, const ModelShape& shape, int32_t max_rows,
+bool ExpertGemm::Takes(const MlpWeights& w, int64_t n) const {
+  const bool mine = std::find(formats_.begin(), formats_.end(), w.gate.format) != formats_.end();
+  return gemm_ != nullptr && mine && gemm_->Takes(w, n);
+}
+
+double ExpertGemm::Bytes(const KernelSet& kernels, const ModelShape& shape, int32_t max_rows,
                          std::span<const WeightFormat> formats) {
+  const PrefillGemm* gemm = kernels.gemm;
   if (gemm == nullptr) return 0;
   // In doubles, since a hostile shape may pass 2^63.
   const double entries = static_cast<double>(max_rows) * static_cast<double>(shape.top_k);
   const double width = static_cast<double>(shape.hidden) + static_cast<double>(shape.expert_inter);
   double bytes = 0;
-  for (const WeightFormat format : formats) {
+  for (const WeightFormat format : WithoutTile(kernels, formats)) {
     const double most =
         std::min(static_cast<double>(shape.experts), entries / static_cast<double>(gemm->MinRows(format)));
     bytes =
@@ -77,7 +97,7 @@ void ExpertGemm::Start(const ExpertBatch& batch, std::span<const int64_t> first_
     const ExpertWork& work = batch.work[item];
     const MlpWeights& w = work.slices.front().weights;
     const auto n = static_cast<int64_t>(work.rows.size());
-    if (gemm_ == nullptr || !gemm_->Takes(w, n)) {
+    if (!Takes(w, n)) {
       at_.push_back(-1);
       others_.push_back(item);
       others += 6.0 * static_cast<double>(n) * static_cast<double>(shape_.hidden) *

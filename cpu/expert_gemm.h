@@ -8,6 +8,7 @@
 
 #include "cpu/gemm/aligned_bytes.h"
 #include "cpu/gemm/prefill_gemm.h"
+#include "cpu/kernel_table.h"
 #include "cpu/product.h"
 #include "cpu/worker_pool.h"
 #include "runtime/core/experts.h"
@@ -20,9 +21,13 @@ namespace moraine {
 /// task owns what it writes.
 class ExpertGemm {
  public:
-  /// `gemm` may be null: then no expert is ever taken. It outlives the object.
-  ExpertGemm(PrefillGemm* gemm, const ModelShape& shape, int32_t max_rows,
+  /// Takes experts of those `formats` for which `kernels` have no tile of their own, and none where
+  /// kernels.gemm, which outlives the object, is null.
+  ExpertGemm(const KernelSet& kernels, const ModelShape& shape, int32_t max_rows,
              std::span<const WeightFormat> formats);
+
+  /// True where an expert with `n` rows is taken.
+  bool Takes(const MlpWeights& w, int64_t n) const;
 
   /// Picks the experts and packs their rows of x, given by entry (cpu_experts.h); `sums` [T, H] is where the
   /// second wave adds. Blocking.
@@ -42,7 +47,7 @@ class ExpertGemm {
   /// sums += gain * down(hidden) for rows [begin, end) of the slice, at most down_rows() of them.
   void Down(const ExpertBatch& batch, size_t item, NodeId node, int64_t begin, int64_t end, int worker);
 
-  static double Bytes(const PrefillGemm* gemm, const ModelShape& shape, int32_t max_rows,
+  static double Bytes(const KernelSet& kernels, const ModelShape& shape, int32_t max_rows,
                       std::span<const WeightFormat> formats);
 
  private:
@@ -60,8 +65,11 @@ class ExpertGemm {
   /// Tasks of the first wave that one expert makes.
   int64_t GateUpTiles(const ExpertBatch& batch, NodeId node) const;
 
+  ExpertGemm(PrefillGemm* gemm, const ModelShape& shape, int32_t max_rows, std::vector<WeightFormat> formats);
+
   PrefillGemm* gemm_;
   const ModelShape& shape_;
+  std::vector<WeightFormat> formats_;
   std::vector<int64_t> at_;  // [item] index in taken_, or -1
   std::vector<Taken> taken_;
   std::vector<size_t> others_;

@@ -1,6 +1,12 @@
 #include "cpu/kernel_table.h"
 
 #include <fmt/core.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 
 #include <algorithm>
 
@@ -10,13 +16,16 @@ namespace moraine {
 namespace {
 
 constexpr KernelRow Dot(WeightFormat format, Isa isa, DotFn fn) {
-  return {KernelOp::kDot, format, isa, fn, nullptr, nullptr};
+  return {KernelOp::kDot, format, isa, fn, nullptr, nullptr, 0};
 }
 constexpr KernelRow Q8Dot(WeightFormat format, Isa isa, Q8DotFn fn) {
-  return {KernelOp::kQ8Dot, format, isa, nullptr, fn, nullptr};
+  return {KernelOp::kQ8Dot, format, isa, nullptr, fn, nullptr, 0};
+}
+constexpr KernelRow Q8Tile(WeightFormat format, Isa isa, Q8DotFn fn, int64_t min_rows) {
+  return {KernelOp::kQ8Tile, format, isa, nullptr, fn, nullptr, min_rows};
 }
 constexpr KernelRow Transposed(WeightFormat format, Isa isa, TransposedFn fn) {
-  return {KernelOp::kTransposed, format, isa, nullptr, nullptr, fn};
+  return {KernelOp::kTransposed, format, isa, nullptr, nullptr, fn, 0};
 }
 
 constexpr auto kF32 = WeightFormat::kF32;
@@ -27,6 +36,8 @@ constexpr auto kInt8 = WeightFormat::kInt8Group;
 constexpr auto kInt4 = WeightFormat::kInt4Group;
 
 constexpr std::array kRows = {
+    Q8Tile(kInt4, Isa::kAmx, amx::Q8TileInt4, 2),
+    Q8Tile(kInt8, Isa::kAmx, amx::Q8TileInt8, 1),
     Dot(kFp8, Isa::kAvx512Vbmi, avx512vbmi::DotFp8),
     Transposed(kFp8, Isa::kAvx512Vbmi, avx512vbmi::TransposedFp8),
     Q8Dot(kInt4, Isa::kAvx512Vnni, avx512vnni::Q8DotInt4),
@@ -99,6 +110,7 @@ struct IsaInfo {
   std::string_view features;
 };
 constexpr std::array<IsaInfo, kIsas> kIsaInfo = {{
+    {Isa::kAmx, "amx", "AMX with INT8 and BF16"},
     {Isa::kAvx512Vbmi, "avx512-vbmi", "AVX-512 VBMI"},
     {Isa::kAvx512Vnni, "avx512-vnni", "AVX-512 VNNI"},
     {Isa::kAvx512, "avx512", "AVX-512 F, BW, DQ and VL"},
@@ -116,6 +128,24 @@ const IsaInfo* FindIsa(const std::string& name) {
   return at == kIsaInfo.end() ? nullptr : at;
 }
 
+#if defined(__x86_64__)
+// Linux hands the tile registers out on request only, for good and for all threads of the process.
+bool HasTiles() {
+  constexpr int kArchReqXcompPerm = 0x1023;
+  constexpr int kXtiledata = 18;
+  constexpr unsigned kAll = 1u << 22 | 1u << 24 | 1u << 25;  // AMX-BF16, AMX-TILE, AMX-INT8
+  static const bool has = [] {
+    unsigned eax = 0;
+    unsigned ebx = 0;
+    unsigned ecx = 0;
+    unsigned edx = 0;
+    if (__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) == 0) return false;
+    return (edx & kAll) == kAll && syscall(SYS_arch_prctl, kArchReqXcompPerm, kXtiledata) == 0;
+  }();
+  return has;
+}
+#endif
+
 }  // namespace
 
 std::string_view Name(Isa isa) { return Info(isa).name; }
@@ -126,6 +156,8 @@ std::string_view Name(KernelOp op) {
       return "dot";
     case KernelOp::kQ8Dot:
       return "q8-dot";
+    case KernelOp::kQ8Tile:
+      return "q8-tile";
     case KernelOp::kTransposed:
       return "transposed";
   }
@@ -139,6 +171,8 @@ std::span<const ActivationRow> ActivationRows() { return kActivationRows; }
 bool CpuHas(Isa isa) {
 #if defined(__x86_64__)
   switch (isa) {
+    case Isa::kAmx:
+      return CpuHas(Isa::kAvx512Vbmi) && HasTiles();
     case Isa::kAvx512Vbmi:
       return CpuHas(Isa::kAvx512Vnni) && __builtin_cpu_supports("avx512vbmi") != 0;
     case Isa::kAvx512Vnni:
@@ -191,6 +225,12 @@ Result<KernelSet> SelectKernels(const std::string& isa, Activations activations)
         if (set.q8_dot[format] != nullptr || activations == Activations::kF32) break;
         set.q8_dot[format] = row.q8_dot;
         set.isa[format] = row.isa;
+        break;
+      case KernelOp::kQ8Tile:
+        if (set.q8_tile[format] != nullptr || activations == Activations::kF32) break;
+        set.q8_tile[format] = row.q8_dot;
+        set.q8_tile_rows[format] = row.min_rows;
+        set.q8_tile_isa[format] = row.isa;
         break;
       case KernelOp::kTransposed:
         if (set.transposed[format] == nullptr) set.transposed[format] = row.transposed;

@@ -35,7 +35,7 @@ using Q8DotFn = void (*)(const MatView& w, int64_t row_begin, int64_t row_end, c
 /// y[c] = sum over r of x[r] W[r, c], rows in ascending order; y has W.columns values and is overwritten.
 using TransposedFn = void (*)(const MatView& w, const float* x, float* y) noexcept;
 
-/// Quantises columns [begin, end) of a row x of `columns` values; begin is a multiple of 32, and so is end
+/// Quantises columns [begin, end) of a row x of `columns` values; begin is a multiple of 128, and so is end
 /// unless it is `columns`, when the padding is written too. Different parts may be written at once.
 using QuantiseFn = void (*)(const float* x, int64_t columns, int64_t begin, int64_t end, Q8Layout layout,
                             const Q8Row& out) noexcept;
@@ -47,13 +47,13 @@ using SiluFn = void (*)(const float* gate, const float* up, int64_t count, float
 using ExpSumFn = float (*)(float* values, int64_t count, float maximum) noexcept;
 
 /// Best first; each of them asks for all behind it.
-enum class Isa : uint8_t { kAvx512Vbmi, kAvx512Vnni, kAvx512, kAvx2, kScalar };
-inline constexpr int kIsas = 5;
-/// "avx512-vbmi", "avx512-vnni", "avx512", "avx2", "scalar".
+enum class Isa : uint8_t { kAmx, kAvx512Vbmi, kAvx512Vnni, kAvx512, kAvx2, kScalar };
+inline constexpr int kIsas = 6;
+/// "amx", "avx512-vbmi", "avx512-vnni", "avx512", "avx2", "scalar".
 std::string_view Name(Isa isa);
 
-enum class KernelOp : uint8_t { kDot, kQ8Dot, kTransposed };
-/// "dot", "q8-dot", "transposed".
+enum class KernelOp : uint8_t { kDot, kQ8Dot, kQ8Tile, kTransposed };
+/// "dot", "q8-dot", "q8-tile", "transposed".
 std::string_view Name(KernelOp op);
 
 struct KernelRow {
@@ -61,8 +61,9 @@ struct KernelRow {
   WeightFormat format;
   Isa isa;
   DotFn dot;                // for kDot
-  Q8DotFn q8_dot;           // for kQ8Dot
+  Q8DotFn q8_dot;           // for kQ8Dot and kQ8Tile
   TransposedFn transposed;  // for kTransposed
+  int64_t min_rows;         // kQ8Tile: from how many rows of x on it is the faster one, as measured
 };
 
 /// What stands between products, whatever the weights' format.
@@ -89,8 +90,11 @@ struct KernelSet {
   std::array<DotFn, kWeightFormats> dot{};
   std::array<Q8DotFn, kWeightFormats>
       q8_dot{};  // null but for integer formats, and for all with f32 activations
+  std::array<Q8DotFn, kWeightFormats> q8_tile{};       // null where no tile is to be had
+  std::array<int64_t, kWeightFormats> q8_tile_rows{};  // from this many rows of x on
+  std::array<Isa, kWeightFormats> q8_tile_isa{};
   std::array<TransposedFn, kWeightFormats> transposed{};
-  std::array<Isa, kWeightFormats> isa{};  // of the row that serves experts, for reports
+  std::array<Isa, kWeightFormats> isa{};  // of the row that serves experts of few rows, for reports
   QuantiseFn quantise = nullptr;
   SiluFn silu = nullptr;
   ExpSumFn exp_sum = nullptr;
@@ -98,12 +102,24 @@ struct KernelSet {
 
   DotFn Dot(WeightFormat format) const { return dot[static_cast<size_t>(format)]; }
   Q8DotFn Q8Dot(WeightFormat format) const { return q8_dot[static_cast<size_t>(format)]; }
+  bool HasTile(WeightFormat format) const { return q8_tile[static_cast<size_t>(format)] != nullptr; }
+  bool TakesTile(WeightFormat format, int64_t n) const {
+    return HasTile(format) && n >= q8_tile_rows[static_cast<size_t>(format)];
+  }
+  /// The faster of the two for n rows of x, and its ISA. Their sums are formed in different orders.
+  Q8DotFn Q8Dot(WeightFormat format, int64_t n) const {
+    return TakesTile(format, n) ? q8_tile[static_cast<size_t>(format)] : Q8Dot(format);
+  }
+  Isa IsaFor(WeightFormat format, int64_t n) const {
+    const auto f = static_cast<size_t>(format);
+    return TakesTile(format, n) ? q8_tile_isa[f] : isa[f];
+  }
   TransposedFn Transposed(WeightFormat format) const { return transposed[static_cast<size_t>(format)]; }
 };
 
 /// How experts of integer formats take their input.
 enum class Activations : uint8_t {
-  kAuto,  // int8 in blocks of 32
+  kAuto,  // int8 with a scale for 128 columns
   kF32,   // as they are: slower, and exact but for rounding
 };
 

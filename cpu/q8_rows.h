@@ -1,4 +1,4 @@
-// Activations as int8 in blocks of 32 with one scale each: what the integer kernel rows multiply with.
+// Activations as int8 with one scale for 128 columns: what the integer kernel rows multiply with.
 #pragma once
 
 #include <cstddef>
@@ -10,7 +10,8 @@
 
 namespace moraine {
 
-inline constexpr int64_t kQ8Block = 32;   // columns that share a scale
+inline constexpr int64_t kQ8Span = 128;   // columns that share a scale
+inline constexpr int64_t kQ8Block = 32;   // columns a scale is stored for: the smallest group of weights
 inline constexpr int64_t kQ8Chunk = 128;  // columns a kernel takes at once; rows are padded to a multiple
 
 /// The order of the codes within a chunk.
@@ -29,8 +30,8 @@ constexpr int64_t Q8Place(Q8Layout layout, int64_t column) {
   return column / kQ8Chunk * kQ8Chunk + column % kQ8Chunk / 2 + column % 2 * (kQ8Chunk / 2);
 }
 
-/// The scale of a block whose largest magnitude is `largest`, and what its values are multiplied by to become
-/// codes. A block too small to divide by is taken for zero.
+/// The scale of columns whose largest magnitude is `largest`, and what they are multiplied by to become
+/// codes. Columns too small to divide by are taken for zero.
 struct Q8Scale {
   float scale;
   float inverse;
@@ -42,13 +43,17 @@ inline Q8Scale MakeQ8Scale(float largest, bool finite) {
 }
 
 /// One row, borrowed: x[c] is about scale[c / 32] * code of c. Codes lie in [-127, 127] and are 0 behind the
-/// last column; `sum` holds scale * (sum of the block's codes), which multiplies the weights' zeros. A block
-/// with NaN or infinity has a NaN scale.
+/// last column; `sum` holds scale * (sum of the block's codes), which multiplies the weights' zeros. NaN or
+/// infinity makes the scale of its columns NaN.
 struct Q8Row {
   int8_t* codes;  // [PaddedColumns], 64-byte aligned
   float* scale;   // [PaddedColumns / 32], 64-byte aligned
   float* sum;     // [PaddedColumns / 32], 64-byte aligned
 };
+
+/// What a q8-tile row of the kernel table keeps for each thread that calls it, from the first call on;
+/// touched only as far as x is wide and has rows.
+inline constexpr int64_t kQ8TileBytes = int64_t{1408} << 10;
 
 /// Memory for `rows` such rows of `columns`, taken once, zero at first.
 class Q8Rows {

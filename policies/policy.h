@@ -71,6 +71,7 @@ struct Policy {
     std::optional<std::string> bind;
     std::optional<std::string> isa;
     std::optional<std::string> activations;
+    std::optional<int64_t> switch_over;  // rows
   } cpu;
 
   struct Prefill {

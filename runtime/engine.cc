@@ -192,7 +192,8 @@ Result<std::unique_ptr<Engine>> Engine::Open(const std::string& folder, const En
                            CpuBackend::Create({.topology = options.topology,
                                                .threads = options.threads,
                                                .isa = options.isa,
-                                               .f32_activations = options.f32_activations}));
+                                               .f32_activations = options.f32_activations,
+                                               .switch_over = options.switch_over}));
   const int64_t context = options.context != 0 ? options.context : std::min(shape.context, kDefaultContext);
   const int64_t pages = (context + options.page_tokens - 1) / options.page_tokens * options.sequences;
   const DenseOptions dense_options{.max_rows = options.prefill_chunk,

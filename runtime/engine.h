@@ -43,7 +43,8 @@ struct EngineOptions {
   int32_t prefill_chunk = 256;  // rows of the largest step
   int32_t page_tokens = 64;     // positions per KV page
   KvType kv_type = KvType::kBf16;
-  int threads = 0;  // 0: one per usable CPU
+  int threads = 0;      // 0: one per usable CPU
+  int switch_over = 0;  // rows from which on tiles multiply; 0: as measured (CpuOptions::switch_over)
   std::string isa = "auto";
   std::string topology;          // CpuOptions::topology
   bool f32_activations = false;  // no product rounds its input, to int8 or to bf16: slower

@@ -1,7 +1,7 @@
 // bench_experts: how fast routed experts run on this CPU, beside how fast its memory can be read at all.
 //
 //   bench_experts [--formats LIST] [--isa LIST] [--tokens LIST] [--prefill LIST] [--threads N] [--gib N]
-//   [--seconds N] [--idle-seconds N] [--json]
+//   [--seconds N] [--idle-seconds N] [--switch-over] [--json]
 //
 // R1's geometry (H 7168, I 2048, 8 experts a layer), with so many distinct experts that no cache holds them.
 // bound: the same memory read by the same workers, measured in turn with the experts; each figure is the
@@ -24,6 +24,7 @@
 #include "tools/bench/pool_bench.h"
 #include "tools/bench/prefill_bench.h"
 #include "tools/bench/read_bandwidth.h"
+#include "tools/bench/switch_over.h"
 #include "tools/commands.h"
 
 namespace moraine::tools {
@@ -43,6 +44,7 @@ struct Options {
   double seconds = 1.0;
   double idle_seconds = 3.0;
   int rounds = 5;
+  bool switch_over = false;
   bool json = false;
 };
 
@@ -160,7 +162,7 @@ Row Measure(const Options& options, const FormatChoice& choice, const ExpertBank
     layer.push_back(seconds / static_cast<double>(layers));
   }
   return {.format = choice.name,
-          .isa = std::string(Name(kernels.isa[static_cast<size_t>(choice.format)])),
+          .isa = std::string(Name(kernels.IsaFor(choice.format, tokens))),
           .tokens = tokens,
           .layer_us = 1e6 * Median(layer),
           .gb_s = 1e-9 * Median(speed),
@@ -201,13 +203,17 @@ double OverheadUs(const KernelSet& kernels, WorkerPool& pool) {
   return Median(rounds);
 }
 
+GemmIsa CapFor(const std::string& isa) {
+  if (isa == "auto" || isa == "amx") return GemmIsa::kAny;
+  return isa == "avx2" ? GemmIsa::kAvx2 : GemmIsa::kAvx512;
+}
+
 // Prints and collects one row for each of options.prefill.
 Status RunPrefill(const Options& options, const FormatChoice& choice, const ExpertBank& bank,
                   KernelSet kernels, const std::string& isa, WorkerPool& pool, nlohmann::ordered_json* out) {
   if (options.prefill.empty()) return {};
-  const GemmIsa cap = isa == "auto" ? GemmIsa::kAny : isa == "avx2" ? GemmIsa::kAvx2 : GemmIsa::kAvx512;
   MORAINE_ASSIGN_OR_RETURN(const std::unique_ptr<PrefillGemm> gemm,
-                           PrefillGemm::Create({.isa = cap, .workers = pool.threads()}));
+                           PrefillGemm::Create({.isa = CapFor(isa), .workers = pool.threads()}));
   kernels.gemm = gemm.get();
   const PrefillBench bench{.format = choice.name,
                            .weight_format = choice.format,
@@ -230,6 +236,52 @@ Status RunPrefill(const Options& options, const FormatChoice& choice, const Expe
                row.implementation, row.tokens, row.gflops, row.plain_gflops, 100 * row.share);
     std::fflush(stdout);
   }
+  return {};
+}
+
+// From how many rows on tiles are faster here, our own or oneDNN's, and what is set.
+Status RunSwitchOver(const Options& options, const FormatChoice& choice, const ExpertBank& bank,
+                     const KernelSet& set, const std::string& isa, WorkerPool& pool,
+                     nlohmann::ordered_json* out) {
+  MORAINE_ASSIGN_OR_RETURN(
+      const std::unique_ptr<PrefillGemm> gemm,
+      PrefillGemm::Create({.isa = CapFor(isa), .workers = pool.threads(), .min_rows = 1}));
+  MORAINE_ASSIGN_OR_RETURN(const std::unique_ptr<PrefillGemm> as_set,
+                           PrefillGemm::Create({.isa = CapFor(isa), .workers = pool.threads()}));
+  const bool own = set.HasTile(choice.format);
+  KernelSet few = set;
+  few.q8_tile.fill(nullptr);
+  KernelSet many = set;
+  many.q8_tile_rows.fill(1);
+  many.gemm = gemm.get();
+  const ModelShape shape = Shape(kHidden, kInner);
+  const auto seconds = [&](const KernelSet& kernels) {
+    return [&](int32_t rows) {
+      CpuExperts experts(shape, rows, {{choice.format}}, kernels, &pool);
+      LayerRun run(bank, shape, rows);
+      int64_t layers = 0;
+      run.Run(experts, 0.02, &layers);
+      const double took = run.Run(experts, options.seconds / options.rounds / 2, &layers).second;
+      return took / static_cast<double>(layers);
+    };
+  };
+  const SwitchOver measured = MeasureSwitchOver(seconds(few), seconds(many), options.rounds);
+  const int64_t now =
+      own ? set.q8_tile_rows[static_cast<size_t>(choice.format)] : as_set->MinRows(choice.format);
+  nlohmann::ordered_json row = {
+      {"phase", "switch-over"}, {"format", choice.name}, {"isa", isa}, {"set", now}};
+  row["rows"] = measured.rows.has_value() ? nlohmann::ordered_json(*measured.rows) : nlohmann::ordered_json();
+  for (const SwitchOver::Point& point : measured.points)
+    row["points"].push_back(
+        {{"rows", point.rows}, {"kernel_us", point.kernel_us}, {"tile_us", point.tile_us}});
+  (*out)["rows"].push_back(row);
+  if (options.json) return {};
+  for (const SwitchOver::Point& point : measured.points)
+    fmt::print("{:<10} {:<12} {:>6} {:>10.0f} us by kernels, {:>8.0f} us by {}\n", choice.name, isa,
+               point.rows, point.kernel_us, point.tile_us, own ? "our tiles" : "oneDNN");
+  fmt::print("{:<10} {:<12} switch over at {} rows; set: {}\n", choice.name, isa,
+             measured.rows.has_value() ? fmt::format("{}", *measured.rows) : "more than 32", now);
+  std::fflush(stdout);
   return {};
 }
 
@@ -291,6 +343,10 @@ Result<int> RunBench(const Options& options) {
     if (isas.empty()) isas = {"auto"};
     for (const std::string& isa : isas) {
       MORAINE_ASSIGN_OR_RETURN(const KernelSet kernels, SelectKernels(isa));
+      if (options.switch_over) {
+        MORAINE_RETURN_IF_ERROR(RunSwitchOver(options, choice, bank, kernels, isa, pool, &out));
+        continue;
+      }
       MORAINE_RETURN_IF_ERROR(RunPrefill(options, choice, bank, kernels, isa, pool, &out));
       for (const int32_t tokens : options.tokens) {
         const Row row = Measure(options, choice, bank, kernels, pool, tokens);
@@ -327,7 +383,7 @@ int main(int argc, char** argv) {
       ->delimiter(',')
       ->capture_default_str();
   app.add_option("--isa", options.isas,
-                 "Kernels: auto, avx512-vbmi, avx512-vnni, avx512, avx2, scalar (default: the "
+                 "Kernels: auto, amx, avx512-vbmi, avx512-vnni, avx512, avx2, scalar (default: the "
                  "best here)")
       ->delimiter(',');
   app.add_option("--tokens", options.tokens, "Rows that choose the same experts")
@@ -335,7 +391,7 @@ int main(int argc, char** argv) {
       ->check(CLI::Range(1, 4096))
       ->capture_default_str();
   app.add_option("--prefill", options.prefill,
-                 "Rows of each expert through oneDNN, beside its plain products")
+                 "Rows of each expert through tiles, beside oneDNN's plain products")
       ->delimiter(',')
       ->check(CLI::Range(1, 4096));
   app.add_option("--threads", options.threads, "Workers (default: one a core)")->check(CLI::Range(0, 1024));
@@ -348,6 +404,8 @@ int main(int argc, char** argv) {
   app.add_option("--idle-seconds", options.idle_seconds, "Time the idle process is watched")
       ->check(CLI::Range(0.01, 600.0))
       ->capture_default_str();
+  app.add_flag("--switch-over", options.switch_over,
+               "Instead: from how many rows on tiles are faster, by format (for --switch-over of moraine)");
   app.add_flag("--json", options.json, "One JSON object on stdout");
   app.footer("\nExit codes: 0 ok, 2 usage, 4 hardware lacks the isa asked for, 5 internal.");
   try {

@@ -44,6 +44,7 @@ void ApplyPolicy(const Policy& policy, EngineOptions* options) {
     options->kv_type = ParseKvType(*policy.context.kv_type).value_or(options->kv_type);
   if (policy.prefill.chunk) options->prefill_chunk = static_cast<int32_t>(*policy.prefill.chunk);
   if (policy.cpu.threads) options->threads = static_cast<int>(*policy.cpu.threads);
+  options->switch_over = Narrow(policy.cpu.switch_over).value_or(options->switch_over);
   options->isa = policy.cpu.isa.value_or(options->isa);
   options->f32_activations = policy.cpu.activations == "f32";
   options->ram = policy.memory.ram;

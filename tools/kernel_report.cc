@@ -14,6 +14,8 @@ bool Chosen(const KernelSet& set, const KernelRow& row) {
       return set.Dot(row.format) == row.dot;
     case KernelOp::kQ8Dot:
       return set.Q8Dot(row.format) == row.q8_dot;
+    case KernelOp::kQ8Tile:
+      return set.HasTile(row.format) && set.q8_tile[static_cast<size_t>(row.format)] == row.q8_dot;
     case KernelOp::kTransposed:
       return set.Transposed(row.format) == row.transposed;
   }
@@ -32,6 +34,7 @@ nlohmann::ordered_json GemmJson(const GemmReport& report) {
                                 {"width", use.width},
                                 {"calls", use.calls}});
   }
+  json["own"] = report.own;
   json["refused"] = report.refused;
   return json;
 }
@@ -83,6 +86,7 @@ std::string KernelsText(const nlohmann::ordered_json& kernels) {
                     product["rows"].get<int64_t>(), product["depth"].get<int64_t>(),
                     product["width"].get<int64_t>(), product["implementation"].get<std::string>());
   }
+  for (const auto& own : kernels["onednn"]["own"]) text += fmt::format("{}\n", own.get<std::string>());
   for (const auto& why : kernels["onednn"]["refused"])
     text += fmt::format("oneDNN      not used: {}\n", why.get<std::string>());
   return text;

@@ -1,4 +1,4 @@
-// What oneDNN was given to multiply and what it chose for it: for `moraine inspect --kernels` and `run
+// What products with many rows go through, oneDNN's and our own: for `moraine inspect --kernels` and `run
 // --json`.
 #pragma once
 
@@ -27,7 +27,8 @@ struct GemmUse {
 };
 
 struct GemmReport {
-  std::vector<GemmUse> made;         // every product, used or not
+  std::vector<GemmUse> made;     // every product of oneDNN's, used or not
+  std::vector<std::string> own;  // experts it is not asked for: "own: amx int8 of int4-group, from 2 rows on"
   std::vector<std::string> refused;  // why oneDNN is not used: not there, only its reference, wrong results
   double gemm_flops = 0;             // by oneDNN, padding of panels included
   double other_flops = 0;  // of experts in steps that used oneDNN too, by the kernels of kernel_table.h

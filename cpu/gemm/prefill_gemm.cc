@@ -56,11 +56,11 @@ Result<PrefillGemm::Engine> PrefillGemm::MakeEngine(const Options& options, Gemm
   MORAINE_ASSIGN_OR_RETURN(engine.gemm, TileGemm::Create(options.isa, options.workers, type));
   engine.kernels = &SelectTileKernels(type);
   // Where the fewest rows of oneDNN, padded to 16, took as long as the kernels of kernel_table.h did for this
-  // many: bench_experts --tokens 4,6,8,16 --prefill 8,16 at R1's geometry, on Sapphire Rapids (2 cores) as it
-  // is and with
-  // --isa avx2. AVX-512 without AMX goes by the AVX2 figures.
-  engine.min_rows = type == GemmType::kBf16 ? 6 : 10;
-  engine.min_rows_integer = type == GemmType::kBf16 ? 12 : 20;
+  // many: bench_experts --switch-over at R1's geometry, on Sapphire Rapids (2 cores) as it is and with --isa
+  // avx2. AVX-512 without AMX goes by the AVX2 figures.
+  const bool bf16 = type == GemmType::kBf16;
+  engine.min_rows = options.min_rows > 0 ? options.min_rows : bf16 ? 6 : 10;
+  engine.min_rows_integer = options.min_rows > 0 ? options.min_rows : bf16 ? 12 : 20;
   if (!engine.gemm->any_shape()) {
     engine.tile_rows = {64};
   } else if (type == GemmType::kF32) {

@@ -36,6 +36,7 @@ class PrefillGemm {
     GemmIsa isa = GemmIsa::kAny;
     bool f32_only = false;  // no bf16 product, whatever the CPU
     int workers = 1;
+    int64_t min_rows = 0;  // the switch-over of every format; 0: what was measured
   };
 
   /// kHardware as TileGemm::Create.
@@ -46,7 +47,8 @@ class PrefillGemm {
   void Prepare(WeightFormat format, int64_t columns);
 
   /// True where a product of `w` with `n` rows belongs here: its shape is prepared and n reaches the
-  /// switch-over. A constant, not a measurement of this start: the same prompt gives the same bits tomorrow.
+  /// switch-over. A constant or an option, not a measurement of this start: the same prompt gives the same
+  /// bits tomorrow.
   bool Takes(const MatView& w, int64_t n) const;
   /// The same for all three matrices, which then share their panels' type.
   bool Takes(const MlpWeights& w, int64_t n) const;

@@ -80,12 +80,13 @@ void StoreCodes(__m256i codes, int64_t block, Q8Layout layout, int8_t* out) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(at + 64), _mm256_extracti128_si256(apart, 1));
 }
 
-void QuantiseBlock(const float* x, int64_t count, int64_t block, Q8Layout layout, const Q8Row& out) {
-  __m256 v[4];
+// kQ8Span columns, of which `count` are there.
+void QuantiseSpan(const float* x, int64_t count, int64_t block, Q8Layout layout, const Q8Row& out) {
+  __m256 v[kQ8Span / 8];
   __m256 largest = _mm256_setzero_ps();
   __m256 bad = _mm256_setzero_ps();
   const __m256 magnitude = _mm256_castsi256_ps(_mm256_set1_epi32(0x7FFFFFFF));
-  for (int64_t k = 0; k < 4; ++k) {
+  for (int64_t k = 0; k < kQ8Span / 8; ++k) {
     v[k] = Load(x + 8 * k, count - 8 * k);
     const __m256 absolute = _mm256_and_ps(v[k], magnitude);
     largest = _mm256_max_ps(largest, absolute);
@@ -94,27 +95,28 @@ void QuantiseBlock(const float* x, int64_t count, int64_t block, Q8Layout layout
   }
   const Q8Scale scale = MakeQ8Scale(Lanes(largest, [](float a, float b) { return std::max(a, b); }),
                                     _mm256_movemask_ps(bad) == 0);
-  __m256i codes[4];
-  __m256i sum = _mm256_setzero_si256();
-  if (std::isnan(scale.scale)) std::fill_n(v, 4, _mm256_setzero_ps());
-  for (int64_t k = 0; k < 4; ++k) {
-    codes[k] = _mm256_cvtps_epi32(_mm256_mul_ps(v[k], _mm256_set1_ps(scale.inverse)));
-    sum = _mm256_add_epi32(sum, codes[k]);
+  if (std::isnan(scale.scale)) std::fill_n(v, kQ8Span / 8, _mm256_setzero_ps());
+  for (int64_t part = 0; part < kQ8Span / kQ8Block; ++part) {
+    __m256i codes[4];
+    __m256i sum = _mm256_setzero_si256();
+    for (int64_t k = 0; k < 4; ++k) {
+      codes[k] = _mm256_cvtps_epi32(_mm256_mul_ps(v[4 * part + k], _mm256_set1_ps(scale.inverse)));
+      sum = _mm256_add_epi32(sum, codes[k]);
+    }
+    StoreCodes(Pack(codes), block + part, layout, out.codes);
+    out.scale[block + part] = scale.scale;
+    out.sum[block + part] = scale.scale * static_cast<float>(Sum(sum));
   }
-  StoreCodes(Pack(codes), block, layout, out.codes);
-  out.scale[block] = scale.scale;
-  out.sum[block] = scale.scale * static_cast<float>(Sum(sum));
 }
 
 }  // namespace
 
 MORAINE_QUANTISE(Quantise) {
-  for (int64_t c = begin; c < end; c += kQ8Block)
-    QuantiseBlock(x + c, std::min(kQ8Block, end - c), c / kQ8Block, layout, out);
+  for (int64_t c = begin; c < end; c += kQ8Span)
+    QuantiseSpan(x + c, std::min(kQ8Span, end - c), c / kQ8Block, layout, out);
   if (end < columns) return;
-  for (int64_t block = (columns + kQ8Block - 1) / kQ8Block; block < PaddedColumns(columns) / kQ8Block;
-       ++block)
-    QuantiseBlock(x, 0, block, layout, out);
+  for (int64_t c = (columns + kQ8Span - 1) / kQ8Span * kQ8Span; c < PaddedColumns(columns); c += kQ8Span)
+    QuantiseSpan(x, 0, c / kQ8Block, layout, out);
 }
 
 MORAINE_SILU(SiluMultiply) {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "cpu/kernels/avx512_transpose.inc"
 #include "cpu/kernels/tile.h"
 
 namespace moraine::avx512 {
@@ -220,34 +221,6 @@ void DecodeInt(const MatView& w, const TilePlace& place, std::byte* tile) noexce
       c = to;
     }
     std::fill(out + place.columns, out + place.depth, uint16_t{0});
-  }
-}
-
-// 16 x 16 dwords.
-void Transpose(__m512i (&v)[16]) {
-  __m512i a[16];
-  for (int i = 0; i < 16; i += 2) {
-    a[i] = _mm512_unpacklo_epi32(v[i], v[i + 1]);
-    a[i + 1] = _mm512_unpackhi_epi32(v[i], v[i + 1]);
-  }
-  for (int i = 0; i < 16; i += 4) {
-    v[i] = _mm512_unpacklo_epi64(a[i], a[i + 2]);
-    v[i + 1] = _mm512_unpackhi_epi64(a[i], a[i + 2]);
-    v[i + 2] = _mm512_unpacklo_epi64(a[i + 1], a[i + 3]);
-    v[i + 3] = _mm512_unpackhi_epi64(a[i + 1], a[i + 3]);
-  }
-  // v[4 g + j] holds column j of each 128-bit lane for rows 4 g to 4 g + 3.
-  for (int j = 0; j < 4; ++j) {
-    a[j] = _mm512_shuffle_i32x4(v[j], v[4 + j], 0x88);
-    a[4 + j] = _mm512_shuffle_i32x4(v[j], v[4 + j], 0xDD);
-    a[8 + j] = _mm512_shuffle_i32x4(v[8 + j], v[12 + j], 0x88);
-    a[12 + j] = _mm512_shuffle_i32x4(v[8 + j], v[12 + j], 0xDD);
-  }
-  for (int j = 0; j < 4; ++j) {
-    v[j] = _mm512_shuffle_i32x4(a[j], a[8 + j], 0x88);
-    v[4 + j] = _mm512_shuffle_i32x4(a[4 + j], a[12 + j], 0x88);
-    v[8 + j] = _mm512_shuffle_i32x4(a[j], a[8 + j], 0xDD);
-    v[12 + j] = _mm512_shuffle_i32x4(a[4 + j], a[12 + j], 0xDD);
   }
 }
 

@@ -69,4 +69,9 @@ MORAINE_Q8_DOT(Q8DotInt8);
 MORAINE_Q8_DOT(Q8DotInt4);
 }  // namespace moraine::avx512vnni
 
+namespace moraine::amx {
+MORAINE_Q8_DOT(Q8TileInt8);
+MORAINE_Q8_DOT(Q8TileInt4);
+}  // namespace moraine::amx
+
 #undef MORAINE_FLOAT_KERNELS_OF_ISA

@@ -62,22 +62,24 @@ MORAINE_TRANSPOSED(Transposed) {
 
 MORAINE_QUANTISE(Quantise) {
   const int64_t padded = end < columns ? end : PaddedColumns(columns);
-  for (int64_t first = begin; first < padded; first += kQ8Block) {
+  for (int64_t first = begin; first < padded; first += kQ8Span) {
     float largest = 0.f;
     bool finite = true;
-    for (int64_t c = first; c < std::min(first + kQ8Block, end); ++c) {
+    for (int64_t c = first; c < std::min(first + kQ8Span, end); ++c) {
       largest = std::max(largest, std::fabs(x[c]));
       finite = finite && std::isfinite(x[c]);
     }
     const Q8Scale scale = MakeQ8Scale(largest, finite);
-    int sum = 0;
-    for (int64_t c = first; c < first + kQ8Block; ++c) {
-      const int code = c < end && finite ? static_cast<int>(std::nearbyint(x[c] * scale.inverse)) : 0;
-      out.codes[Q8Place(layout, c)] = static_cast<int8_t>(code);
-      sum += code;
+    for (int64_t block = first / kQ8Block; block < (first + kQ8Span) / kQ8Block; ++block) {
+      int sum = 0;
+      for (int64_t c = block * kQ8Block; c < (block + 1) * kQ8Block; ++c) {
+        const int code = c < end && finite ? static_cast<int>(std::nearbyint(x[c] * scale.inverse)) : 0;
+        out.codes[Q8Place(layout, c)] = static_cast<int8_t>(code);
+        sum += code;
+      }
+      out.scale[block] = scale.scale;
+      out.sum[block] = scale.scale * static_cast<float>(sum);
     }
-    out.scale[first / kQ8Block] = scale.scale;
-    out.sum[first / kQ8Block] = scale.scale * static_cast<float>(sum);
   }
 }
 

@@ -22,10 +22,12 @@ std::vector<const float*> Pointers(const std::vector<std::vector<float>>& rows) 
   return pointers;
 }
 
+bool TakesQ8(const KernelRow& row) { return row.op == KernelOp::kQ8Dot || row.op == KernelOp::kQ8Tile; }
+
 // Rows of x in the form `row` takes them, with their own memory.
 struct Input {
   Input(const KernelRow& row, const std::vector<std::vector<float>>& rows) : pointers(Pointers(rows)) {
-    if (row.op != KernelOp::kQ8Dot || rows.empty()) return;
+    if (!TakesQ8(row) || rows.empty()) return;
     const auto columns = static_cast<int64_t>(rows[0].size());
     q8 = Q8Rows(static_cast<int64_t>(rows.size()), columns);
     const QuantiseFn quantise = ActivationRows().back().quantise;
@@ -43,7 +45,7 @@ std::vector<std::vector<float>> RunDot(const KernelRow& row, const MatView& w,
   for (auto& values : y) out.push_back(values.data());
   const Input in(row, x);
   const auto n = static_cast<int64_t>(x.size());
-  if (row.op == KernelOp::kQ8Dot) {
+  if (TakesQ8(row)) {
     row.q8_dot(w, 0, w.rows, in.q8.rows(), n, out.data());
   } else {
     row.dot(w, 0, w.rows, in.pointers.data(), n, out.data());
@@ -53,7 +55,7 @@ std::vector<std::vector<float>> RunDot(const KernelRow& row, const MatView& w,
 
 // What the kernel multiplies with: x itself, or x as its codes say it.
 std::vector<float> Seen(const KernelRow& row, const std::vector<float>& x) {
-  if (row.op != KernelOp::kQ8Dot) return x;
+  if (!TakesQ8(row)) return x;
   const Input in(row, {x});
   std::vector<float> seen(x.size());
   for (size_t c = 0; c < x.size(); ++c) {
@@ -194,7 +196,7 @@ TEST_P(TransposedRowTest, IsWithinTheBoundOfTheReference) {
 TEST_P(DotRowTest, GivesTheSameBitsForAnyRowsAndSlices) {
   const Matrix w(GetParam().format, 37, 1337, 11, {.block = 64});
   std::vector<std::vector<float>> x;
-  for (uint32_t t = 0; t < 70; ++t) x.push_back(RandomVector(1337, t));
+  for (uint32_t t = 0; t < 140; ++t) x.push_back(RandomVector(1337, t));
   const auto all = RunDot(GetParam(), w.view, x);
   for (size_t t = 0; t < x.size(); ++t) ASSERT_EQ(RunDot(GetParam(), w.view, {x[t]})[0], all[t]) << t;
   const MatView slice = w.view.Rows(5, 21);
@@ -271,8 +273,8 @@ TEST_P(ActivationRowTest, QuantisesLikeTheReferenceWholeAndInParts) {
       const Q8Rows rows(3, columns);
       reference(x.data(), columns, 0, columns, layout, rows[0]);
       GetParam().quantise(x.data(), columns, 0, columns, layout, rows[1]);
-      for (int64_t c = 0; c < columns; c += 64)
-        GetParam().quantise(x.data(), columns, c, std::min(c + 64, columns), layout, rows[2]);
+      for (int64_t c = 0; c < columns; c += kQ8Span)
+        GetParam().quantise(x.data(), columns, c, std::min(c + kQ8Span, columns), layout, rows[2]);
       for (const int64_t row : {1, 2}) {
         for (int64_t c = 0; c < PaddedColumns(columns); ++c)
           ASSERT_EQ(rows[row].codes[c], rows[0].codes[c]) << columns << " " << c;
@@ -290,14 +292,15 @@ TEST_P(ActivationRowTest, QuantisesLikeTheReferenceWholeAndInParts) {
   }
 }
 
-TEST_P(ActivationRowTest, NanAndInfinityMakeTheirBlockNan) {
+TEST_P(ActivationRowTest, NanAndInfinityMakeTheirSpanNan) {
+  constexpr int64_t kColumns = 3 * kQ8Span;
   for (const float bad : {std::nanf(""), std::numeric_limits<float>::infinity()}) {
-    std::vector<float> x = RandomVector(96, 1);
-    x[40] = bad;
-    const Q8Rows rows(1, 96);
-    GetParam().quantise(x.data(), 96, 0, 96, Q8Layout::kPlain, rows[0]);
-    EXPECT_TRUE(std::isnan(rows[0].scale[1]));
-    EXPECT_FALSE(std::isnan(rows[0].scale[0]) || std::isnan(rows[0].scale[2]));
+    std::vector<float> x = RandomVector(kColumns, 1);
+    x[kQ8Span + 40] = bad;
+    const Q8Rows rows(1, kColumns);
+    GetParam().quantise(x.data(), kColumns, 0, kColumns, Q8Layout::kPlain, rows[0]);
+    for (int64_t block = 0; block < kColumns / kQ8Block; ++block)
+      EXPECT_EQ(std::isnan(rows[0].scale[block]), block * kQ8Block / kQ8Span == 1) << block;
   }
 }
 
@@ -348,6 +351,7 @@ TEST(SelectKernels, FillsEveryFormatAndObeysTheName) {
   }
   EXPECT_NE(SelectKernels("auto")->Q8Dot(WeightFormat::kInt4Group), nullptr);
   EXPECT_EQ(SelectKernels("auto", Activations::kF32)->Q8Dot(WeightFormat::kInt4Group), nullptr);
+  EXPECT_FALSE(SelectKernels("auto", Activations::kF32)->HasTile(WeightFormat::kInt4Group));
   EXPECT_EQ(SelectKernels("auto")->Q8Dot(WeightFormat::kBf16), nullptr);
   EXPECT_EQ(SelectKernels("sse9").error().kind, ErrorKind::kUsage);
 }

@@ -1,5 +1,7 @@
 #include "tools/bench/prefill_bench.h"
 
+#include <fmt/core.h>
+
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -88,12 +90,15 @@ Result<std::vector<PrefillRow>> MeasurePrefill(const PrefillBench& bench, const 
       share.push_back(ours.back() / theirs.back());
     }
     if (!finite) return Fail(ErrorKind::kInternal, "the experts gave no finite number");
-    results.push_back({.format = bench.format,
-                       .implementation = plain->implementation(),
-                       .tokens = n,
-                       .gflops = Median(ours),
-                       .plain_gflops = Median(theirs),
-                       .share = Median(share)});
+    results.push_back(
+        {.format = bench.format,
+         .implementation = kernels.HasTile(bench.weight_format)
+                               ? fmt::format("own: {} int8", Name(kernels.IsaFor(bench.weight_format, n)))
+                               : plain->implementation(),
+         .tokens = n,
+         .gflops = Median(ours),
+         .plain_gflops = Median(theirs),
+         .share = Median(share)});
   }
   return results;
 }

@@ -16,7 +16,7 @@ namespace moraine::tools {
 
 struct PrefillRow {
   std::string format;
-  std::string implementation;  // what oneDNN chose: "brg:avx512_core_amx"
+  std::string implementation;  // what multiplied: oneDNN's choice, "brg:avx512_core_amx", or "own: amx int8"
   int32_t tokens = 0;          // rows of each expert
   double gflops = 0;           // all in: pack, decode, multiply, SiLU, combine
   double plain_gflops = 0;     // oneDNN's matmul of the same type and shapes, weights laid out beforehand
