@@ -43,7 +43,7 @@ Result<std::unique_ptr<StepTrace>> StepTrace::Create(const std::string& path, co
   if (shape.moe_layers() == 0)
     return Fail(ErrorKind::kUsage, "--trace: the model has no routed experts, so there is nothing to trace");
   TraceHeader header{.model_hash = HashOf(checkpoint),
-                     .layers = shape.moe_layers(),
+                     .layers = static_cast<int32_t>(shape.moe_layers()),
                      .experts = shape.experts,
                      .top_k = shape.top_k,
                      .guesses = shape.top_k};
