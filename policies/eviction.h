@@ -17,8 +17,10 @@ struct EvictionOptions {
   double half_life = 16;         // tokens, 1 to 1e9; of ewma's fast score
   double slow_half_life = 4096;  // tokens, 1 to 1e9; of its slow score
   double slow_weight = 0.2;      // 0 to 100: score = fast + slow_weight * slow
-  double hysteresis = 0.3;       // 0 to 100; ewma: a newcomer must beat its victim by this share
-  std::vector<float> profile;    // pinned: [keys] uses counted earlier, 0 or more; a key beyond it has none
+  // 0 to 100; ewma: a newcomer must beat its victim by this share. 0 where it has been read anyway and
+  // keeping it costs nothing (RAM); 0.3 saves most transfers where it costs one (VRAM).
+  double hysteresis = 0;
+  std::vector<float> profile;  // pinned: [keys] uses counted earlier, 0 or more; a key beyond it has none
 };
 
 /// Keys are 0 .. keys - 1 (layer * experts + expert). No thread, clock, file or randomness: the same calls

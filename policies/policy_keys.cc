@@ -72,7 +72,7 @@ std::vector<PolicyKey> MakeKeys() {
        "score = fast + slow_weight * slow (auto: 0.2)",
        G::kNone, "", "", FIELD(cache.slow_weight)},
       {"cache", "hysteresis", K::kNumber, 0, 100, {},
-       "ewma: a newcomer must beat its victim by this share (auto: 0.3)",
+       "ewma: a newcomer must beat its victim by this share (auto: 0)",
        G::kNone, "", "", FIELD(cache.hysteresis)},
       {"cache", "floor_ram", K::kCount, 0, 4096, {},
        "experts in RAM that a layer never loses to other layers",

@@ -28,9 +28,17 @@ class LayerRouter {
   }
 
   void Row(std::vector<int32_t>* chosen) {
+    const auto top_k = static_cast<size_t>(options_.top_k);
+    const size_t rows = past_.size() / top_k;
     std::vector<int32_t> row;
-    for (const int32_t expert : last_)
-      if (Uniform() < options_.overlap) row.push_back(expert);
+    for (size_t i = 0; i < top_k && rows > 0; ++i) {
+      const double draw = Uniform();
+      const size_t back =
+          static_cast<size_t>(random_() % std::min(rows, static_cast<size_t>(options_.memory)));
+      const int32_t expert = past_[(rows - 1 - back) * top_k + i];
+      if (draw < options_.overlap && std::find(row.begin(), row.end(), expert) == row.end())
+        row.push_back(expert);
+    }
     while (row.size() < static_cast<size_t>(options_.top_k)) {
       const auto rank =
           std::lower_bound(cumulative_.begin(), cumulative_.end(), Uniform() * cumulative_.back());
@@ -39,7 +47,9 @@ class LayerRouter {
       if (std::find(row.begin(), row.end(), expert) == row.end()) row.push_back(expert);
     }
     chosen->insert(chosen->end(), row.begin(), row.end());
-    last_ = std::move(row);
+    past_.insert(past_.end(), row.begin(), row.end());
+    if (rows >= static_cast<size_t>(options_.memory))
+      past_.erase(past_.begin(), past_.begin() + static_cast<std::ptrdiff_t>(top_k));
   }
 
  private:
@@ -50,13 +60,14 @@ class LayerRouter {
   std::mt19937_64& random_;
   std::vector<int32_t> order_;
   std::vector<double> cumulative_;  // by rank
-  std::vector<int32_t> last_;
+  std::vector<int32_t> past_;       // experts of the last `memory` rows, the oldest first
 };
 
 }  // namespace
 
 RoutingTrace MakeRouting(const SyntheticRouting& options) {
-  MORAINE_CHECK(options.layers > 0 && options.top_k > 0 && options.top_k <= options.experts);
+  MORAINE_CHECK(options.layers > 0 && options.top_k > 0 && options.top_k <= options.experts &&
+                options.memory > 0);
   RoutingTrace trace{.layers = options.layers, .experts = options.experts, .top_k = options.top_k};
   std::mt19937_64 random(options.seed);
   std::vector<LayerRouter> routers;

@@ -48,11 +48,11 @@ Status Generate(const Flags& flags) {
   const SyntheticRouting& made = flags.routing;
   if (made.layers < 1 || made.experts < 1 || made.experts > 65535 || made.top_k < 1 ||
       made.top_k > made.experts || made.tokens < 0 || made.prompt < 0 ||
-      !(made.skew >= 0 && made.skew <= 10) || !(made.overlap >= 0 && made.overlap <= 1))
+      !(made.skew >= 0 && made.skew <= 10) || !(made.overlap >= 0 && made.overlap <= 1) || made.memory < 1)
     return Fail(
         ErrorKind::kUsage,
         "--generate: expected layers, experts, top-k of 1 and more, top-k at most experts, skew 0 to 10, "
-        "overlap 0 to 1");
+        "overlap 0 to 1, memory 1 and more");
   TraceHeader header{.seed = made.seed,
                      .expert_bytes = flags.sweep.expert_bytes > 0 ? flags.sweep.expert_bytes : kR1ExpertBytes,
                      .layers = made.layers,
@@ -205,7 +205,9 @@ void AddReplay(CLI::App& app, int* exit_code) {
   command->add_option("--skew", flags->routing.skew, "Zipf exponent of a layer's experts")
       ->capture_default_str();
   command
-      ->add_option("--overlap", flags->routing.overlap, "Share of a row's experts kept from the row before")
+      ->add_option("--overlap", flags->routing.overlap, "Share of a row's experts that come from rows before")
+      ->capture_default_str();
+  command->add_option("--memory", flags->routing.memory, "How many rows back those may lie")
       ->capture_default_str();
   command->add_option("--seed", flags->routing.seed)->capture_default_str();
   command->callback([flags, exit_code] {

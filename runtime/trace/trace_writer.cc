@@ -4,6 +4,7 @@
 #include <fmt/core.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
 #include <cstring>
 #include <utility>
@@ -37,6 +38,16 @@ class FileSink final : public TraceSink {
  private:
   int descriptor_;
 };
+
+// Fills in the header of a block with `rows` rows.
+void Seal(uint32_t rows, std::vector<std::byte>* block) {
+  const auto payload = static_cast<uint32_t>(block->size() - trace::kBlockHeader);
+  const std::array<uint32_t, 3> head = {trace::kBlockMagic, payload, rows};
+  std::memcpy(block->data(), head.data(), sizeof(head));
+  const std::span<const std::byte> bytes(*block);
+  const uint32_t checksum = Crc32c(bytes.subspan(trace::kBlockHeader), Crc32c(bytes.first(sizeof(head))));
+  std::memcpy(block->data() + sizeof(head), &checksum, sizeof(checksum));
+}
 
 }  // namespace
 
@@ -81,13 +92,6 @@ void TraceWriter::Add(const TraceRow& row) {
 }
 
 void TraceWriter::HandOver() {
-  const auto payload = static_cast<uint32_t>(filling_.bytes.size() - trace::kBlockHeader);
-  const std::array<uint32_t, 3> head = {trace::kBlockMagic, payload, filling_.rows};
-  std::memcpy(filling_.bytes.data(), head.data(), sizeof(head));
-  const std::span<const std::byte> bytes(filling_.bytes);
-  const uint32_t checksum = Crc32c(bytes.subspan(trace::kBlockHeader), Crc32c(bytes.first(sizeof(head))));
-  std::memcpy(filling_.bytes.data() + sizeof(head), &checksum, sizeof(checksum));
-
   std::unique_lock lock(mutex_);
   if (notice_.empty() && waiting_.size() >= options_.waiting_blocks &&
       !changed_.wait_for(lock, options_.patience, [&] { return waiting_.size() < options_.waiting_blocks; }))
@@ -120,6 +124,7 @@ void TraceWriter::Run() {
     if (waiting_.empty()) return;
     Block block = std::move(waiting_.front());
     lock.unlock();
+    Seal(block.rows, &block.bytes);
     const Status status = sink_->Write(block.bytes);
     if (!status) static_cast<void>(sink_->Cut(bytes_written_));
     lock.lock();

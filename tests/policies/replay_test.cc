@@ -151,11 +151,16 @@ TEST(Replay, RefusesAnUnknownPolicy) {
 }
 
 TEST(MakeRouting, HasTheOverlapAndSkewItWasAskedFor) {
-  const SyntheticRouting even{.layers = 4, .experts = 128, .tokens = 500, .skew = 0, .overlap = 0};
+  const SyntheticRouting even{
+      .layers = 4, .experts = 128, .tokens = 500, .skew = 0, .overlap = 0, .memory = 1};
   EXPECT_NEAR(Lag1Overlap(MakeRouting(even)), 8.0 / 128, 0.01) << "chance";
   SyntheticRouting local = even;
   local.overlap = 0.4;
   EXPECT_NEAR(Lag1Overlap(MakeRouting(local)), 0.4 + 0.6 * 8 / 128, 0.02);
+  // The same share from farther back: less at lag 1, but a hot set that lasts.
+  local.memory = 16;
+  EXPECT_LT(Lag1Overlap(MakeRouting(local)), 0.3);
+  EXPECT_GT(Lag1Overlap(MakeRouting(local)), 1.3 * 8.0 / 128);
   SyntheticRouting skewed = even;
   skewed.skew = 1;
   const auto share_of_top_ten = [](const RoutingTrace& trace) {
