@@ -132,6 +132,16 @@ Status ModelWeights::ReadItem(const Item& item) const {
   return checkpoint_->ReadZeros(tensor, {zeros, static_cast<size_t>(ScaleCount(tensor))});
 }
 
+// A model's weights would fill the page cache, and a control group's limit, for nothing.
+void ModelWeights::Forget(const Item& item) const {
+  const auto forget = [&](const StoredRange& range) {
+    checkpoint_->shards()[static_cast<size_t>(range.shard)].Forget(range.offset, range.bytes);
+  };
+  if (item.offset >= 0) forget(item.tensor->range);
+  if (item.scale_offset >= 0) forget(item.tensor->scales->range);
+  if (item.zero_offset >= 0) forget(*item.tensor->zeros);
+}
+
 // Readers take tensors in file order from a counter; the first error stops all of them.
 Status ModelWeights::Read(const Plan& plan, const LoadProgress& progress) const {
   std::atomic<size_t> next{0};
@@ -141,6 +151,7 @@ Status ModelWeights::Read(const Plan& plan, const LoadProgress& progress) const 
   const auto reader = [&] {
     for (size_t i = next.fetch_add(1); i < plan.items.size(); i = next.fetch_add(1)) {
       Status status = ReadItem(plan.items[i]);
+      Forget(plan.items[i]);
       const std::lock_guard lock(mutex);
       if (error) return;
       if (!status.has_value()) {

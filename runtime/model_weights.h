@@ -57,6 +57,7 @@ class ModelWeights {
   Status Read(const Plan& plan, const LoadProgress& progress) const;
   void BuildViews(const Plan& plan);
   Status ReadItem(const Item& item) const;
+  void Forget(const Item& item) const;
   MatView Matrix(const WeightId& id, const Plan& plan) const;
   std::span<const float> Vector(const WeightId& id, const Plan& plan) const;
   MlpWeights Mlp(WeightRole gate, LayerId layer, const Plan& plan) const;

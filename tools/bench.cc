@@ -15,6 +15,7 @@
 #include "tools/bench/drive_rate.h"
 #include "tools/bench/expert_bank.h"
 #include "tools/bench/expert_replay.h"
+#include "tools/bench/forced_routing.h"
 #include "tools/bench/read_bandwidth.h"
 #include "tools/commands.h"
 #include "tools/engine_flags.h"
@@ -27,6 +28,8 @@ namespace {
 struct Flags {
   EngineFlags engine;
   std::string ids_file;
+  std::string trace;
+  std::string force_routing;
   int64_t prompt_tokens = 128;
   int64_t tokens = 32;
   bool json = false;
@@ -63,8 +66,14 @@ class Bench {
     options.observer = [this](LayerId layer, const Routing& routing) {
       if (recording_) replay_->Record(layer, routing);
     };
+    options.trace = flags_.trace;
     // First, so that the plan counts what it holds.
     MORAINE_RETURN_IF_ERROR(OpenDrive(options));
+    if (!flags_.force_routing.empty()) {
+      if (checkpoint_ == nullptr) return Fail(ErrorKind::kUsage, "--force-routing: the model routes nothing");
+      MORAINE_ASSIGN_OR_RETURN(forced_, ForcedRouting::Load(flags_.force_routing, checkpoint_->shape()));
+      options.override_route = [this](LayerId layer, Routing* routing) { forced_.Apply(layer, routing); };
+    }
     MORAINE_ASSIGN_OR_RETURN(engine_, Engine::Open(flags_.engine.model, options));
     if (engine_->plan().holds_all) {
       drive_.reset();
@@ -342,6 +351,7 @@ class Bench {
   std::unique_ptr<Topology> topology_;
   std::unique_ptr<WorkerPool> pool_;
   NodeMemory memory_;
+  ForcedRouting forced_;
   double read_before_ = 0;  // bytes a second, before the model was loaded; 0: not measured
   std::unique_ptr<Checkpoint> checkpoint_;
   std::unique_ptr<DriveRate> drive_;  // null when all experts are in memory
@@ -370,6 +380,10 @@ void AddBench(CLI::App& app, int* exit_code) {
   CLI::App* command = app.add_subcommand("bench", "How fast a model runs here, beside what memory allows");
   AddEngineFlags(*command, &flags->engine);
   command->add_option("--ids-file", flags->ids_file, "Prompt of these token ids (default: random ones)");
+  command->add_option("--trace", flags->trace,
+                      "Record what the routers choose in this file (moraine replay)");
+  command->add_option("--force-routing", flags->force_routing,
+                      "Run the experts this trace chose, not the routers': real locality on random weights");
   command->add_option("--prompt-tokens", flags->prompt_tokens, "Length of the random prompt")
       ->capture_default_str();
   command->add_option("--tokens", flags->tokens, "Tokens to decode, greedily")->capture_default_str();

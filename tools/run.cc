@@ -28,6 +28,7 @@ struct Flags {
   std::string system;
   std::string prompt_ids;
   std::string ids_file;
+  std::string trace;
   int64_t max_tokens = 0;
   std::optional<float> temperature, top_p, min_p, repetition_penalty, presence_penalty, frequency_penalty;
   std::optional<int32_t> top_k;
@@ -104,6 +105,7 @@ class Runner {
  private:
   Status Open() {
     MORAINE_ASSIGN_OR_RETURN(EngineOptions options, MakeEngineOptions(flags_.engine));
+    options.trace = flags_.trace;
     const std::string& folder = flags_.engine.model;
     MORAINE_ASSIGN_OR_RETURN(engine_, Engine::Open(folder, options));
     generate_.sampling = Sampling(flags_, engine_->generation(), seed_);
@@ -123,7 +125,7 @@ class Runner {
       MORAINE_ASSIGN_OR_RETURN(template_, ChatTemplate::ForModel(folder));
     }
     if (!flags_.json) fmt::print(stderr, "{}\n", engine_->Describe());
-    for (const std::string& notice : engine_->Notices()) fmt::print(stderr, "notice: {}\n", notice);
+    SayNotices();
     session_.emplace(engine_.get(), text_.tokenizer.get());
     if (!flags_.system.empty()) session_->SetSystem(flags_.system);
     return {};
@@ -144,6 +146,13 @@ class Runner {
     return Show([&](const ReplySink& sink) { return session_->Continue(std::move(ids), generate_, sink); });
   }
 
+  // What has come up since the last time.
+  void SayNotices() {
+    const std::vector<std::string> notices = engine_->Notices();
+    for (; notices_said_ < notices.size(); ++notices_said_)
+      fmt::print(stderr, "notice: {}\n", notices[notices_said_]);
+  }
+
   // Streams and ends with the figures, or prints the one object.
   template <typename Ask>
   Result<Reply> Show(Ask&& ask) {
@@ -151,6 +160,7 @@ class Runner {
     const ReplySink sink = flags_.json ? ReplySink() : [&](const ThinkChunk& chunk) { printer.Show(chunk); };
     Result<Reply> reply = ask(sink);
     if (!flags_.json) printer.Finish();
+    SayNotices();
     if (!reply.has_value()) return reply;
     if (flags_.json) {
       fmt::print("{}\n", ReplyJson(*reply, seed_, engine_->PrefillReport()));
@@ -185,6 +195,7 @@ class Runner {
   Flags flags_;
   uint64_t seed_;
   std::unique_ptr<Engine> engine_;
+  size_t notices_said_ = 0;
   Text text_;
   std::optional<ChatTemplate> template_;
   GenerateOptions generate_;
@@ -221,6 +232,8 @@ void AddRun(CLI::App& app, int* exit_code) {
   command->add_option("--system", flags->system, "System message of the conversation");
   command->add_option("--max-tokens", flags->max_tokens,
                       "Stop after so many (default: when the context is full)");
+  command->add_option("--trace", flags->trace,
+                      "Record what the routers choose in this file (moraine replay)");
   AddSampling(*command, flags.get());
   command->add_flag("--ignore-eos", flags->ignore_eos, "Go on after the end-of-text token");
   command->add_flag("--json", flags->json, "Print one JSON object instead of streaming");

@@ -87,6 +87,10 @@ Status File::ReadAt(int64_t offset, std::span<std::byte> out) const {
   return {};
 }
 
+void File::Forget(int64_t offset, int64_t bytes) const {
+  ::posix_fadvise(fd_.get(), offset, bytes, POSIX_FADV_DONTNEED);
+}
+
 Status File::CheckUnchanged() const {
   struct stat open_file {};
   struct stat at_path {};

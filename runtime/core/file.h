@@ -38,6 +38,9 @@ class File {
   /// file, the offset, the bytes wanted and got: a read error, or the file's end came first.
   Status ReadAt(int64_t offset, std::span<std::byte> out) const;
 
+  /// These bytes will not be read again: the page cache need not keep them. A wish; any failure is ignored.
+  void Forget(int64_t offset, int64_t bytes) const;
+
   /// kIo when the open file, or what now stands at its path, is no longer the file that was opened.
   Status CheckUnchanged() const;
 

@@ -95,6 +95,29 @@ TEST(Replay, ATraceThatEndsEarlyIsReadUpToItsLastWholeStep) {
   EXPECT_EQ(json["trace"]["steps"], 7 * 1598 / 4);
 }
 
+// The simulator is the engine's own bookkeeping: over the trace of a run its counters are the run's.
+TEST(Replay, OfARunHasTheRunsOwnHitRate) {
+  const std::string model = std::string(MORAINE_SOURCE_DIR) + "/models/tiny-r1";
+  for (const char* policy : {"ewma", "lru", "lfu"}) {
+    for (const char* slots : {"16", "40", "60"}) {
+      const TempFolder folder;
+      const std::string set = std::string("cache.policy=") + policy;
+      const ProcessResult run =
+          RunMoraine({"run", model, "--chat", "What is 348 + 275?", "--greedy", "--json", "--trace",
+                      folder / "t", "--set", set, "--set", std::string("cache.slots=") + slots, "--set",
+                      "cache.staging=8", "--set", "cache.floor_ram=2"});
+      ASSERT_EQ(run.exit_code, 0) << run.err;
+      const auto answer = nlohmann::json::parse(run.out, nullptr, false);
+      const auto replay = Replay({folder / "t", "--slots", slots, "--policies", policy, "--floors", "2",
+                                  "--set", "cache.staging=8"})["results"][0];
+      SCOPED_TRACE(replay.dump());
+      EXPECT_LT(answer["hit_rate"], 1.0);
+      EXPECT_NEAR(answer["hit_rate"].get<double>(), replay["hit_rate"].get<double>(), 1e-12);
+      EXPECT_EQ(replay["tokens"].get<int64_t>() + 1, answer["completion_tokens"].get<int64_t>());
+    }
+  }
+}
+
 TEST(Replay, RefusesWithOneLineAndItsExitCode) {
   const TempFolder folder;
   const std::string trace = Generate(folder);
