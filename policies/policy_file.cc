@@ -53,7 +53,7 @@ class Reader {
   // those stay where it does not ask: comments and strings of one line.
   Status CheckLetters(std::string_view text) const {
     enum { kBare, kComment, kBasic, kLiteral } in = kBare;
-    bool strict = false;  // from the first string of several lines on
+    bool strict = false;  // from the first quote on that begins no string of one line
     size_t line = 1;
     size_t begin = 0;
     for (size_t at = text.starts_with("\xEF\xBB\xBF") ? 3 : 0; at < text.size(); ++at) {
@@ -70,7 +70,10 @@ class Reader {
         ++line;
         begin = at + 1;
       } else if (in == kBare) {
-        strict = strict || text.substr(at, 3) == "\"\"\"" || text.substr(at, 3) == "'''";
+        // A quote inside a word begins no string either: the parser then reads on, to say what it found.
+        const bool begins = at == 0 || std::string_view(" \t\r\n=[,{.").find(text[at - 1]) != text.npos;
+        strict = strict || ((c == '"' || c == '\'') &&
+                            (!begins || text.substr(at, 3) == "\"\"\"" || text.substr(at, 3) == "'''"));
         in = c == '#' ? kComment : c == '"' ? kBasic : c == '\'' ? kLiteral : kBare;
       } else if (in == kBasic && c == '\\') {
         ++at;
