@@ -49,6 +49,41 @@ class Reader {
     return {};
   }
 
+  // toml++ 3.3 runs into undefined behaviour where it asks whether a letter beyond ASCII is white space, so
+  // those stay where it does not ask: comments and strings of one line.
+  Status CheckLetters(std::string_view text) const {
+    enum { kBare, kComment, kBasic, kLiteral } in = kBare;
+    bool strict = false;  // from the first quote on that begins no string of one line
+    size_t line = 1;
+    size_t begin = 0;
+    for (size_t at = text.starts_with("\xEF\xBB\xBF") ? 3 : 0; at < text.size(); ++at) {
+      const char c = text[at];
+      if (static_cast<unsigned char>(c) >= 0x80 && (in == kBare || strict)) {
+        return Fail(
+            ErrorKind::kUsage,
+            fmt::format("{}:{}:{}: found a letter beyond ASCII; expected those in comments and in strings of "
+                        "one line (elsewhere write \\u00E9)",
+                        name_, line, at - begin + 1));
+      }
+      if (c == '\n') {
+        in = kBare;
+        ++line;
+        begin = at + 1;
+      } else if (in == kBare) {
+        // A quote inside a word begins no string either: the parser then reads on, to say what it found.
+        const bool begins = at == 0 || std::string_view(" \t\r\n=[,{.").find(text[at - 1]) != text.npos;
+        strict = strict || ((c == '"' || c == '\'') &&
+                            (!begins || text.substr(at, 3) == "\"\"\"" || text.substr(at, 3) == "'''"));
+        in = c == '#' ? kComment : c == '"' ? kBasic : c == '\'' ? kLiteral : kBare;
+      } else if (in == kBasic && c == '\\') {
+        ++at;
+      } else if ((in == kBasic && c == '"') || (in == kLiteral && c == '\'')) {
+        in = kBare;
+      }
+    }
+    return {};
+  }
+
   Result<PolicyLayer> Read(std::string_view text) {
     const toml::parse_result parsed = toml::parse(text, name_);
     if (parsed.failed()) return At(parsed.error().source(), Printable(parsed.error().description(), 300));
@@ -255,6 +290,7 @@ void PolicyLayer::Set(PolicySetting setting) {
 Result<PolicyLayer> ParsePolicy(std::string_view text, const std::string& name) {
   Reader reader(Printable(name, 200));
   MORAINE_RETURN_IF_ERROR(reader.CheckBounds(text));
+  MORAINE_RETURN_IF_ERROR(reader.CheckLetters(text));
   return reader.Read(text);
 }
 

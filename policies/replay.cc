@@ -39,8 +39,10 @@ std::vector<float> CountUses(const RoutingTrace& trace) {
   std::vector<float> uses(static_cast<size_t>(trace.layers) * static_cast<size_t>(trace.experts));
   for (const RoutingTrace::Step& step : trace.steps)
     for (const RoutingTrace::Layer& layer : step.layers)
-      for (const int32_t expert : trace.Chosen(step, layer))
-        ++uses[static_cast<size_t>(layer.layer * trace.experts + expert)];
+      for (const int32_t expert : trace.Chosen(step, layer)) {
+        const int32_t key = layer.layer * trace.experts + expert;
+        ++uses[static_cast<size_t>(key)];
+      }
   return uses;
 }
 
