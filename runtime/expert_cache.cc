@@ -34,6 +34,7 @@ SlotTableOptions TableOptions(const ExpertCacheOptions& o, const SlotClass& c, i
 struct ExpertCache::Slot {
   SlotState state = SlotState::kEmpty;
   int32_t key = -1;
+  int64_t bytes = 0;            // of its expert as stored
   std::vector<uint64_t> reads;  // [node] of the streamer's, kNoRead: none held
   std::vector<ExpertSlice> slices;
   Error error;
@@ -157,6 +158,7 @@ void ExpertCache::StartRead(Pool& pool, int32_t key, SlotId id, ReadClass urgenc
   for (size_t m = 0; m < scales.size(); ++m) scales[m] = weights_.BlockScales(*matrices[m]);
   slot.state = SlotState::kReading;
   slot.key = key;
+  slot.bytes = StoredExpertBytes(matrices);
   for (size_t n = 0; n < slot.reads.size(); ++n) {
     const NodeId node{static_cast<int32_t>(n)};
     std::byte* base = pool.Base(slot, n);
@@ -195,7 +197,7 @@ Status ExpertCache::Settle(Pool& pool, Slot& slot) {
   for (size_t n = 0; n < slot.reads.size(); ++n)
     layout_.Finish(layer, expert, NodeId{static_cast<int32_t>(n)}, pool.Base(slot, n));
   slot.state = SlotState::kReady;
-  stats_.nvme_bytes += StoredExpertBytes(layout_.Matrices(layer, expert));
+  stats_.nvme_bytes += slot.bytes;
   return {};
 }
 
@@ -229,7 +231,7 @@ Status ExpertCache::Fill(const LoadProgress& progress) {
       if (!error) error = status.error();
       return;
     }
-    done += StoredExpertBytes(layout_.Matrices(pool->LayerOf(slot->key), pool->ExpertOf(slot->key)));
+    done += slot->bytes;
     if (progress && !error && !progress(done, total))
       error = Error{ErrorKind::kInterrupted, "loading was stopped"};
   };
@@ -360,7 +362,7 @@ Result<size_t> ExpertCache::Next(std::span<ExpertWork> work) {
     MORAINE_CHECK(pool.ExpertOf(batch[i].key) == work[i].expert);
     work[i].slices = slot.slices;
     work[i].ready = slot.state == SlotState::kReady ? Ticket() : Ticket(this, pool.NumberOf(slot));
-    stats_.ram_bytes += StoredExpertBytes(layout_.Matrices(pool.LayerOf(slot.key), work[i].expert));
+    stats_.ram_bytes += slot.bytes;
   }
   return batch.size();
 }

@@ -239,7 +239,7 @@ INSTANTIATE_TEST_SUITE_P(Table, TransposedRowTest, ::testing::ValuesIn(Transpose
 INSTANTIATE_TEST_SUITE_P(Table, DotRowTest, ::testing::ValuesIn(DotRows()), RowName);
 
 TEST(KernelProperties, AnyShapeIsWithinTheBound) {
-  rc::check([] {
+  EXPECT_TRUE(rc::check([] {
     const KernelRow row = KernelRows()[*rc::gen::inRange<size_t>(0, KernelRows().size())];
     if (row.op == KernelOp::kTransposed || !CpuHas(row.isa)) return;
     const auto rows = *rc::gen::inRange<int64_t>(1, 40);
@@ -254,7 +254,7 @@ TEST(KernelProperties, AnyShapeIsWithinTheBound) {
     const auto x = RandomVector(columns, 9);
     ExpectDotWithinBound(w.view, Seen(row, x), RunDot(row, w.view, {x})[0]);
     RC_ASSERT(!::testing::Test::HasFatalFailure());
-  });
+  }));
 }
 
 class ActivationRowTest : public ::testing::TestWithParam<ActivationRow> {

@@ -80,7 +80,7 @@ Choice Slow(const RouterShape& router, int32_t top_k, const std::vector<float>& 
 }
 
 TEST(ChooseExperts, FollowsThePublishedRuleForAnyShape) {
-  rc::check([] {
+  EXPECT_TRUE(rc::check([] {
     RouterShape router;
     router.groups = *rc::gen::element(1, 2, 4, 8);
     const int32_t size = *rc::gen::inRange<int32_t>(2, 9);
@@ -101,7 +101,7 @@ TEST(ChooseExperts, FollowsThePublishedRuleForAnyShape) {
     for (size_t k = 0; k < got.weights.size(); ++k) {
       RC_ASSERT(std::fabs(got.weights[k] - want.weights[k]) <= 1e-5f * want.weights[k]);
     }
-  });
+  }));
 }
 
 TEST(ChooseExperts, TheBiasChoosesButDoesNotWeigh) {

@@ -20,7 +20,7 @@ TEST(SplitRows, R1OverSomeMachines) {
 }
 
 TEST(SplitRows, CoversEveryRowOnceAndFairly) {
-  rc::check([] {
+  EXPECT_TRUE(rc::check([] {
     const auto rows = *rc::gen::inRange<int64_t>(1, 20000);
     const auto workers = *rc::gen::nonEmpty(rc::gen::container<std::vector<int>>(rc::gen::inRange(1, 65)));
     const Boundaries cut = SplitRows(rows, workers);
@@ -34,7 +34,7 @@ TEST(SplitRows, CoversEveryRowOnceAndFairly) {
       const double fair = static_cast<double>(rows) * workers[n] / all;
       RC_ASSERT(static_cast<double>(cut[n + 1] - cut[n]) <= fair + 2 * kNodeSliceRows);
     }
-  });
+  }));
 }
 
 }  // namespace

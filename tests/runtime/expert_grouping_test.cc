@@ -12,7 +12,7 @@ namespace moraine {
 namespace {
 
 TEST(ExpertGrouping, RegroupsAnyRoutingWithoutLoss) {
-  rc::check([] {
+  EXPECT_TRUE(rc::check([] {
     const auto experts = *rc::gen::inRange<int32_t>(1, 40);
     const auto top_k = *rc::gen::inRange<int32_t>(1, experts + 1);
     const auto rows = *rc::gen::inRange<int32_t>(0, 30);
@@ -42,7 +42,7 @@ TEST(ExpertGrouping, RegroupsAnyRoutingWithoutLoss) {
       }
     }
     RC_ASSERT(got == want);
-  });
+  }));
 }
 
 }  // namespace

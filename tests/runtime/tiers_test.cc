@@ -22,8 +22,9 @@ struct Outcome {
 };
 
 std::unique_ptr<Engine> Open(const std::string& name, const ExpertOptions& experts, int threads = 2,
-                             int32_t chunk = 40) {
+                             int32_t chunk = 40, const std::string& topology = "") {
   EngineOptions options;
+  options.topology = topology;
   options.context = 160;
   options.prefill_chunk = chunk;
   options.threads = threads;
@@ -151,6 +152,28 @@ INSTANTIATE_TEST_SUITE_P(Checkpoints, Tiers,
                            std::replace(name.begin(), name.end(), '-', '_');
                            return name;
                          });
+
+// Slots lie on every node, each with its node's rows; what was read is the same.
+TEST(TiersNodes, NodesChangeNothing) {
+  for (const char* name : {"v3-fp8", "v3-int4-zeros", "v3-w8a8"}) {
+    const Golden golden(name);
+    const auto& ids = golden.Ints("ids");
+    const Outcome want = Answer(*Open(name, {}), ids);
+    for (const char* nodes : {"node:2 core:1 pu:1", "node:3 core:1 pu:1", "node:8 core:1 pu:1"}) {
+      SCOPED_TRACE(nodes);
+      ExpertOptions experts;
+      const auto all = Open(name, experts, 0, 40, nodes);
+      const int64_t held = all->plan().routed_experts;
+      ExpectSame(Answer(*all, ids), want);
+      for (const int64_t slots : {int64_t{0}, held / 2}) {
+        experts.slots = slots;
+        const Outcome got = Answer(*Open(name, experts, 0, 40, nodes), ids);
+        ExpectSame(got, want);
+        EXPECT_GT(got.stats.expert_misses, 0);
+      }
+    }
+  }
+}
 
 // A chunk reads each expert it needs at most once, however few slots there are.
 TEST(TiersPrefill, AChunkReadsEachExpertOnce) {

@@ -20,7 +20,6 @@ double Median(std::vector<double> values) {
   return values[values.size() / 2];
 }
 
-// of sums.
 double ReadBandwidth(WorkerPool& pool, std::span<const std::byte> memory, double seconds) {
   constexpr int64_t kPiece = int64_t{256} << 10;
   constexpr int64_t kPieces = 256;
