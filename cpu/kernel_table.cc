@@ -36,7 +36,7 @@ constexpr auto kInt8 = WeightFormat::kInt8Group;
 constexpr auto kInt4 = WeightFormat::kInt4Group;
 
 constexpr std::array kRows = {
-    Q8Tile(kInt4, Isa::kAmx, amx::Q8TileInt4, 2),
+    Q8Tile(kInt4, Isa::kAmx, amx::Q8TileInt4, 3),
     Q8Tile(kInt8, Isa::kAmx, amx::Q8TileInt8, 1),
     Dot(kFp8, Isa::kAvx512Vbmi, avx512vbmi::DotFp8),
     Transposed(kFp8, Isa::kAvx512Vbmi, avx512vbmi::TransposedFp8),

@@ -17,7 +17,6 @@
 #include "runtime/expert_grouping.h"
 #include "tools/bench/drive_rate.h"
 #include "tools/bench/read_bandwidth.h"
-#include "tools/commands.h"
 
 namespace moraine::tools {
 namespace {
@@ -141,5 +140,7 @@ int main(int argc, char** argv) {
   CLI11_PARSE(app, argc, argv);
   if (options.slots.empty()) options.slots.push_back(1 << 24);
   const Status status = RunBench(options);
-  return status.has_value() ? 0 : Report(status.error());
+  if (status.has_value()) return 0;
+  fmt::print(stderr, "bench_tiers: {}\n", status.error().message);
+  return ExitCode(status.error().kind);
 }

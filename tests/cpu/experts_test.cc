@@ -146,7 +146,8 @@ TEST_P(CpuExpertsTest, MatchTheDefinitionForEveryWayOfChoosingOnAnyNodesAndThrea
     } else {
       const auto want = f.Reference(inputs, rows, chosen);
       EXPECT_LE(test::RelativeError(f.Run(inputs, rows, chosen, 1, 2, Activations::kF32), want), 2e-6);
-      // Twice quantised to eight bits in blocks of 32: a normal block's step is 1/60 of its deviation.
+      // Twice quantised to eight bits with a scale for 128 columns: a step is 1/45 of a normal input's
+      // deviation.
       if (IsInteger(GetParam())) {
         EXPECT_LE(test::RelativeError(got, want), 1.5e-2);
       }

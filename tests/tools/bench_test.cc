@@ -67,8 +67,11 @@ TEST(InspectKernels, ListsEveryRowWithItsReasonAndOneDnnsChoices) {
       EXPECT_FALSE(row["state"].get<std::string>().empty());
       used += row["state"] == "used" ? 1 : 0;
     }
-    EXPECT_EQ(used, 6 + 6 + 2) << "one dot and one transposed a format, one q8-dot an integer format: "
-                               << isa;
+    const auto& own = json["onednn"]["own"];
+    EXPECT_EQ(used, 6 + 6 + 2 + static_cast<int>(own.size()))
+        << "one dot and one transposed a format, one q8-dot an integer format, and the tiles named as own: "
+        << isa;
+    EXPECT_TRUE(own.empty() || std::string(isa) == "auto") << own;
     EXPECT_TRUE(!json["onednn"]["products"].empty() || !json["onednn"]["refused"].empty());
     for (const auto& product : json["onednn"]["products"])
       EXPECT_NE(product["implementation"].get<std::string>().rfind("ref", 0), 0u) << product;
