@@ -18,6 +18,10 @@ StoredTensor RowsOf(const StoredTensor& tensor, int64_t begin, int64_t end) {
   const auto cut = [&](StoredRange& range, int64_t rows_a_line) {
     const int64_t lines = (tensor.rows + rows_a_line - 1) / rows_a_line;
     const int64_t line_bytes = range.bytes / lines;
+    if (begin == end) {
+      range.bytes = 0;
+      return;
+    }
     MORAINE_CHECK(begin % rows_a_line == 0);
     range.offset += begin / rows_a_line * line_bytes;
     range.bytes = ((end + rows_a_line - 1) / rows_a_line - begin / rows_a_line) * line_bytes;

@@ -12,7 +12,7 @@
 namespace moraine::test {
 namespace {
 
-using ::testing::StartsWith;
+using ::testing::HasSubstr;
 
 // The processors this test may use; the operating system's numbers.
 std::vector<int> UsableCpus() {
@@ -62,7 +62,9 @@ class Constraints : public ::testing::Test {
     ASSERT_GT(free.out.size(), 40u);
     const ProcessResult result = Answer(constrain, more);
     ASSERT_EQ(result.exit_code, 0) << result.err;
-    EXPECT_THAT(result.err, StartsWith(fmt::format("{} thread{}, ", threads, threads == 1 ? "" : "s")));
+    // At the beginning of a line: what was set comes before it.
+    EXPECT_THAT("\n" + result.err,
+                HasSubstr(fmt::format("\n{} thread{}, ", threads, threads == 1 ? "" : "s")));
     EXPECT_EQ(result.out, free.out);
   }
 
