@@ -3,25 +3,30 @@
 #include <algorithm>
 #include <array>
 
-#include "runtime/expert_layout.h"
 #include "tools/bench/read_bandwidth.h"
 
 namespace moraine::tools {
 namespace {
 
-constexpr size_t kUnderWay = 4;  // matrices: some 15 MB each of R1, many chunks of the streamer's depth
+constexpr size_t kUnderWay = 6;  // matrices, of two experts
 
 }  // namespace
 
 Result<std::unique_ptr<DriveRate>> DriveRate::Open(const Checkpoint& checkpoint,
                                                    const StreamerOptions& options) {
   std::unique_ptr<DriveRate> rate(new DriveRate(checkpoint));
-  for (const StoredTensor& tensor : checkpoint.tensors()) {
-    if (!IsExpertMatrix(tensor)) continue;
-    rate->matrices_.push_back(&tensor);
-    rate->room_ = std::max(rate->room_, tensor.range.bytes);
+  const ModelShape& shape = checkpoint.shape();
+  const std::array roles = {WeightRole::kExpertGate, WeightRole::kExpertUp, WeightRole::kExpertDown};
+  for (int32_t layer = shape.dense_layers; layer < shape.layers; ++layer) {
+    for (int32_t expert = 0; expert < shape.experts; ++expert) {
+      auto& matrices = rate->experts_.emplace_back();
+      for (size_t m = 0; m < roles.size(); ++m) {
+        matrices[m] = checkpoint.Find({roles[m], LayerId{layer}, ExpertId{expert}});
+        rate->room_ = std::max(rate->room_, matrices[m]->range.bytes);
+      }
+    }
   }
-  if (rate->matrices_.empty()) return Fail(ErrorKind::kModel, "the model has no routed experts to read");
+  if (rate->experts_.empty()) return Fail(ErrorKind::kModel, "the model has no routed experts to read");
   rate->room_ = (rate->room_ + 2 * kStreamBlock - 1) / kStreamBlock * kStreamBlock;
   rate->memory_.assign(kUnderWay * static_cast<size_t>(rate->room_) + kStreamBlock, std::byte{1});
   void* at = rate->memory_.data();
@@ -32,12 +37,21 @@ Result<std::unique_ptr<DriveRate>> DriveRate::Open(const Checkpoint& checkpoint,
   return rate;
 }
 
+const StoredTensor& DriveRate::NextMatrix() {
+  if (matrix_ == 0) {
+    random_ = random_ * 6364136223846793005u + 1442695040888963407u;
+    expert_ = (random_ >> 33) % experts_.size();
+  }
+  const StoredTensor& matrix = *experts_[expert_][matrix_];
+  matrix_ = (matrix_ + 1) % experts_[expert_].size();
+  return matrix;
+}
+
 Result<double> DriveRate::Measure(double seconds) {
   std::array<uint64_t, kUnderWay> numbers{};
   std::array<int64_t, kUnderWay> bytes{};
   const auto start_read = [&](size_t i) {
-    random_ = random_ * 6364136223846793005u + 1442695040888963407u;
-    const StoredRange& range = matrices_[(random_ >> 33) % matrices_.size()]->range;
+    const StoredRange& range = NextMatrix().range;
     bytes[i] = range.bytes;
     const StreamRange read{range.shard, range.offset, range.bytes,
                            aligned_ + static_cast<int64_t>(i) * room_ + range.offset % kStreamBlock};
