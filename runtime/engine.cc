@@ -318,8 +318,8 @@ Status Engine::Run(std::span<const StepInput> inputs) {
     row += count;
   }
   if (s.trace != nullptr) s.trace->BeginStep(s.stats.steps, s.sequence_rows, s.sequence_numbers);
-  const Status walked = DecodeStep(s.parts, s.sequence_rows,
-                                   std::span(s.embedded).first(static_cast<size_t>(row * s.shape.hidden)));
+  Status walked = DecodeStep(s.parts, s.sequence_rows,
+                             std::span(s.embedded).first(static_cast<size_t>(row * s.shape.hidden)));
   if (!walked.has_value()) {
     s.cache->Abandon();
     return walked;

@@ -42,6 +42,7 @@ double Sum(const std::vector<Need>& needs) {
 
 std::string List(const std::vector<Need>& needs) {
   std::vector<std::string> parts;
+  parts.reserve(needs.size());
   for (const Need& need : needs) parts.push_back(fmt::format("{} {}", need.name, HumanBytes(need.bytes)));
   return fmt::format("{}", fmt::join(parts, " + "));
 }

@@ -39,8 +39,12 @@ std::vector<CgroupFolder> CgroupFolders(const std::string& controller, const std
       // With version 1 beside it, version 2 is mounted one folder down.
       for (const char* at : {"", "/unified"}) WalkUp(mount + at, path, true, &folders);
     } else if (Names(controllers, controller)) {
-      WalkUp(mount + "/" + controllers, path, false, &folders);
-      if (controllers != controller) WalkUp(mount + "/" + controller, path, false, &folders);
+      for (const std::string& name : {controllers, controller}) {
+        std::string at = mount;
+        at.append("/").append(name);
+        WalkUp(at, path, false, &folders);
+        if (controllers == controller) break;
+      }
     }
   }
   return folders;
