@@ -176,6 +176,11 @@ void LoadScales(const MatView& w, int64_t row, int64_t rows, int64_t begin, int6
       }
     }
   }
+  // Behind the row's end x is 0, but 0 times what happens to lie here need not be.
+  for (int64_t step = std::max<int64_t>(0, (last - first) * each - skipped); step < steps; ++step) {
+    std::fill_n(s->w_scale[step], kRows, 0.f);
+    std::fill_n(s->w_zero[step], kRows, 0.f);
+  }
 }
 
 // Sixteen rows of W on their way into s->w.
