@@ -68,6 +68,7 @@ struct ExpertCache::Pool {
   SlotTable table;
   LayerAccess access;
   std::vector<Slot> slots;
+  int32_t failed = 0;  // slots whose reads failed and that are not free again
 };
 
 ExpertCache::ExpertCache(std::shared_ptr<const Checkpoint> checkpoint, ExpertLayout layout,
@@ -191,6 +192,7 @@ Status ExpertCache::Settle(Pool& pool, Slot& slot) {
     slot.error = {error->kind,
                   fmt::format("expert {} of layer {}: {}", expert.value, layer.value, error->message)};
     slot.state = SlotState::kFailed;
+    ++pool.failed;
     if (slot.stuck) pool.table.Pin(slot.key);
     return tl::unexpected(slot.error);
   }
@@ -385,6 +387,7 @@ void ExpertCache::Abandon() {
 
 // Frees the slots of experts that could not be read, but for those a drive may still write into.
 void ExpertCache::ForgetFailed(Pool& pool) {
+  if (pool.failed == 0) return;
   for (Slot& slot : pool.slots) {
     if (slot.state != SlotState::kFailed) continue;
     for (uint64_t& read : slot.reads) {
@@ -396,6 +399,7 @@ void ExpertCache::ForgetFailed(Pool& pool) {
     pool.table.Forget(slot.key);
     slot.state = SlotState::kEmpty;
     slot.key = -1;
+    --pool.failed;
   }
 }
 

@@ -51,6 +51,16 @@ bool IsExpertMatrix(const StoredTensor& tensor) {
 
 bool HasResidentScales(const StoredTensor& tensor) { return tensor.scales && tensor.scales->block_rows != 1; }
 
+std::array<const StoredTensor*, 3> ExpertMatrices(const Checkpoint& checkpoint, LayerId layer,
+                                                  ExpertId expert) {
+  std::array<const StoredTensor*, 3> matrices{};
+  for (size_t m = 0; m < kRoles.size(); ++m) {
+    matrices[m] = checkpoint.Find({kRoles[m], layer, expert});
+    MORAINE_CHECK(matrices[m] != nullptr);
+  }
+  return matrices;
+}
+
 int64_t StoredExpertBytes(const std::array<const StoredTensor*, 3>& matrices) {
   int64_t bytes = 0;
   for (const StoredTensor* matrix : matrices) bytes += matrix->range.bytes + matrix->scale_bytes();
@@ -105,15 +115,6 @@ void ExpertLayout::LimitClasses() {
       if (c > gone) --c;
     }
   }
-}
-
-std::array<const StoredTensor*, 3> ExpertLayout::Matrices(LayerId layer, ExpertId expert) const {
-  std::array<const StoredTensor*, 3> matrices{};
-  for (size_t m = 0; m < kRoles.size(); ++m) {
-    matrices[m] = checkpoint_.Find({kRoles[m], layer, expert});
-    MORAINE_CHECK(matrices[m] != nullptr);
-  }
-  return matrices;
 }
 
 int64_t ExpertLayout::NodeBytes(const std::array<const StoredTensor*, 3>& matrices, size_t node) const {

@@ -32,6 +32,10 @@ struct SlotClass {
   int64_t bytes() const;
 };
 
+/// The expert's gate, up and down as stored.
+std::array<const StoredTensor*, 3> ExpertMatrices(const Checkpoint& checkpoint, LayerId layer,
+                                                  ExpertId expert);
+
 /// One expert's bytes as stored, scales and zeros included.
 int64_t StoredExpertBytes(const std::array<const StoredTensor*, 3>& matrices);
 
@@ -61,8 +65,9 @@ class ExpertLayout {
   /// Once the bytes have come: makes them what kernels take, in place. Most formats need nothing.
   void Finish(LayerId layer, ExpertId expert, NodeId node, std::byte* base) const;
 
-  /// The expert's gate, up and down as stored.
-  std::array<const StoredTensor*, 3> Matrices(LayerId layer, ExpertId expert) const;
+  std::array<const StoredTensor*, 3> Matrices(LayerId layer, ExpertId expert) const {
+    return ExpertMatrices(checkpoint_, layer, expert);
+  }
 
  private:
   std::span<const int64_t> Cut(size_t matrix) const { return matrix == 2 ? hidden_cut_ : inner_cut_; }

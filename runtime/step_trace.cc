@@ -1,27 +1,23 @@
 #include "runtime/step_trace.h"
 
 #include <algorithm>
+#include <array>
 
 #include "runtime/core/check.h"
+#include "runtime/core/crc32c.h"
 #include "runtime/expert_cache.h"
 
 namespace moraine {
 namespace {
 
-// FNV-1a over what tells one checkpoint from another: roles, places, formats and sizes of its weights.
+// Of what tells one checkpoint from another: roles, places, formats and sizes of its weights.
 uint64_t HashOf(const Checkpoint& checkpoint) {
-  uint64_t hash = 0xcbf29ce484222325;
-  const auto add = [&hash](int64_t value) {
-    for (int byte = 0; byte < 8; ++byte)
-      hash = (hash ^ (static_cast<uint64_t>(value) >> 8 * byte & 0xff)) * 0x100000001b3;
-  };
+  uint32_t hash = 0;
   for (const StoredTensor& tensor : checkpoint.tensors()) {
-    add(static_cast<int64_t>(tensor.id.role));
-    add(tensor.id.layer.value);
-    add(tensor.id.expert.value);
-    add(static_cast<int64_t>(tensor.format));
-    add(tensor.rows);
-    add(tensor.columns);
+    const std::array<int64_t, 6> values = {
+        static_cast<int64_t>(tensor.id.role), tensor.id.layer.value, tensor.id.expert.value,
+        static_cast<int64_t>(tensor.format),  tensor.rows,           tensor.columns};
+    hash = Crc32c(std::as_bytes(std::span(values)), hash);
   }
   return hash;
 }
@@ -47,11 +43,9 @@ Result<std::unique_ptr<StepTrace>> StepTrace::Create(const std::string& path, co
                      .experts = shape.experts,
                      .top_k = shape.top_k,
                      .guesses = shape.top_k};
-  for (const WeightRole role : {WeightRole::kExpertGate, WeightRole::kExpertUp, WeightRole::kExpertDown}) {
-    const StoredTensor* tensor = checkpoint.Find({role, LayerId{shape.dense_layers}, ExpertId{0}});
-    header.expert_bytes += tensor->range.bytes + tensor->scale_bytes();
-    header.format = FormatName(*tensor);
-  }
+  const auto matrices = ExpertMatrices(checkpoint, LayerId{shape.dense_layers}, ExpertId{0});
+  header.expert_bytes = StoredExpertBytes(matrices);
+  header.format = FormatName(*matrices.back());
   for (int32_t layer = shape.dense_layers; layer < shape.layers; ++layer) header.layer_map.push_back(layer);
   MORAINE_ASSIGN_OR_RETURN(std::unique_ptr<TraceWriter> writer, TraceWriter::Create(path, header));
   return std::unique_ptr<StepTrace>(

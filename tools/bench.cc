@@ -135,8 +135,7 @@ class Bench {
   Status OpenReplay(const EngineOptions& options) {
     const ModelShape& shape = engine_->shape();
     if (shape.moe_layers() == 0) return {};
-    MORAINE_ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(flags_.engine.model));
-    const auto tensors = checkpoint.tensors();
+    const auto tensors = checkpoint_->tensors();
     const auto routed = std::find_if(tensors.begin(), tensors.end(), [](const StoredTensor& t) {
       return t.tensor_class == TensorClass::kRouted;
     });
@@ -343,6 +342,7 @@ class Bench {
       json["measured"]["prefill_share_of_experts"] = figures.share;
       json["measured"]["expert_time_share"] = figures.time;
     }
+    json["plan"] = nlohmann::ordered_json::parse(PlanJson(engine_->shape(), engine_->plan()));
     json["gemm"] = GemmJson(engine_->PrefillReport());
     fmt::print("{}\n", json.dump());
   }

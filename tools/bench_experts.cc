@@ -20,6 +20,7 @@
 #include "cpu/kernel_table.h"
 #include "cpu/topology.h"
 #include "cpu/worker_pool.h"
+#include "tools/bench/bench_main.h"
 #include "tools/bench/expert_bank.h"
 #include "tools/bench/pool_bench.h"
 #include "tools/bench/prefill_bench.h"
@@ -314,7 +315,7 @@ Result<NodeMemory> BankMemory(const Topology& topology, const FormatChoice& choi
   return topology.Allocate(count * expert, NodeId{0});
 }
 
-Result<int> RunBench(const Options& options) {
+Status RunBench(const Options& options) {
   for (const std::string& name : options.formats) MORAINE_RETURN_IF_ERROR(ParseFormat(name));
   for (const std::string& isa : options.isas) MORAINE_RETURN_IF_ERROR(SelectKernels(isa));
   MORAINE_ASSIGN_OR_RETURN(const std::unique_ptr<Topology> topology, Topology::Read());
@@ -367,7 +368,7 @@ Result<int> RunBench(const Options& options) {
     }
   }
   if (options.json) fmt::print("{}\n", out.dump());
-  return 0;
+  return {};
 }
 
 }  // namespace
@@ -408,13 +409,5 @@ int main(int argc, char** argv) {
                "Instead: from how many rows on tiles are faster, by format (for --switch-over of moraine)");
   app.add_flag("--json", options.json, "One JSON object on stdout");
   app.footer("\nExit codes: 0 ok, 2 usage, 4 hardware lacks the isa asked for, 5 internal.");
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : 2;
-  }
-  const auto result = RunBench(options);
-  if (result.has_value()) return *result;
-  fmt::print(stderr, "bench_experts: {}\n", result.error().message);
-  return ExitCode(result.error().kind);
+  return BenchMain(app, "bench_experts", argc, argv, [&] { return RunBench(options); });
 }

@@ -5,16 +5,20 @@
 //                            then what a token costs that is traced, into TRACE (default: /dev/null)
 #include <fmt/core.h>
 
+#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
 #include <memory>
+#include <numeric>
 #include <random>
+#include <string>
 #include <vector>
 
 #include "policies/eviction.h"
 #include "policies/layer_access.h"
 #include "policies/slot_table.h"
 #include "runtime/trace/trace_writer.h"
+#include "tools/bench/bench_main.h"
 
 namespace moraine {
 namespace {
@@ -102,15 +106,12 @@ struct Bench {
 };
 
 // Rows of R1's 58 layers, as fast as the step's thread can hand them over.
-int TraceCost(const char* path) {
+Status TraceCost(const std::string& path) {
   constexpr int32_t kTokens = 4000;
   TraceHeader header{.layers = 58, .experts = kExperts, .top_k = kTopK, .guesses = kTopK};
   for (int32_t layer = 0; layer < header.layers; ++layer) header.layer_map.push_back(layer);
-  auto writer = TraceWriter::Create(path, header, {.patience = std::chrono::hours(1)});
-  if (!writer.has_value()) {
-    fmt::print(stderr, "bench_policies: {}\n", writer.error().message);
-    return ExitCode(writer.error().kind);
-  }
+  MORAINE_ASSIGN_OR_RETURN(const std::unique_ptr<TraceWriter> writer,
+                           TraceWriter::Create(path, header, {.patience = std::chrono::hours(1)}));
   const std::vector<int32_t> ids = {1, 2, 3, 4, 5, 6, 7, 8};
   const std::vector<float> weights(kTopK, 0.125f);
   const std::vector<Residency> residency(kTopK, Residency::kRam);
@@ -118,27 +119,23 @@ int TraceCost(const char* path) {
   for (int32_t token = 0; token < kTokens; ++token) {
     const auto from = Clock::now();
     for (int32_t layer = 0; layer < header.layers; ++layer)
-      (*writer)->Add({.step = token,
-                      .position = token,
-                      .layer = layer,
-                      .experts = ids,
-                      .weights = weights,
-                      .residency = residency,
-                      .guesses = ids});
+      writer->Add({.step = token,
+                   .position = token,
+                   .layer = layer,
+                   .experts = ids,
+                   .weights = weights,
+                   .residency = residency,
+                   .guesses = ids});
     tokens.push_back(Microseconds(from));
   }
-  (*writer)->Close();
+  writer->Close();
   const double most = *std::max_element(tokens.begin(), tokens.end());
   fmt::print("trace    a token of {} rows {:.1f} us (median), {:.1f} us (worst of {})\n", header.layers,
              Median(std::move(tokens)), most, kTokens);
-  return 0;
+  return {};
 }
 
-}  // namespace
-}  // namespace moraine
-
-int main(int argc, char** argv) {
-  using namespace moraine;
+Status RunBench(const std::string& trace) {
   fmt::print("{} kept of {} keys, {} newcomers\n", kKept, kKeys, kTopK);
   for (const std::string_view policy : EvictionNames()) {
     const auto bench = std::make_unique<Bench>(std::string(policy));
@@ -149,15 +146,22 @@ int main(int argc, char** argv) {
       for (int32_t layer = 0; layer < kLayers; ++layer) layers.push_back(bench->Layer(layer));
       settles.push_back(bench->Settle());
     }
-    fmt::print(
-        "{:8} settle {:6.1f} us   layer {:6.1f} us (median), {:6.1f} us (mean)   promoted {}\n", policy,
-        Median(settles), Median(layers),
-        [&] {
-          double sum = 0;
-          for (const double value : layers) sum += value;
-          return sum / static_cast<double>(layers.size());
-        }(),
-        bench->table.counters().promoted);
+    const double mean =
+        std::accumulate(layers.begin(), layers.end(), 0.0) / static_cast<double>(layers.size());
+    fmt::print("{:8} settle {:6.1f} us   layer {:6.1f} us (median), {:6.1f} us (mean)   promoted {}\n",
+               policy, Median(settles), Median(layers), mean, bench->table.counters().promoted);
   }
-  return TraceCost(argc > 1 ? argv[1] : "/dev/null");
+  return TraceCost(trace);
+}
+
+}  // namespace
+}  // namespace moraine
+
+int main(int argc, char** argv) {
+  using namespace moraine;
+  std::string trace = "/dev/null";
+  CLI::App app("What the cache's bookkeeping costs a layer at R1's size, by policy, and tracing a token.");
+  app.add_option("TRACE", trace, "File the trace is written to")->capture_default_str();
+  app.footer("\nExit codes: 0 ok, 2 usage, 5 I/O or internal.");
+  return tools::BenchMain(app, "bench_policies", argc, argv, [&] { return RunBench(trace); });
 }

@@ -16,6 +16,7 @@
 #include <nlohmann/json.hpp>
 
 #include "storage/streamer.h"
+#include "tools/bench/bench_main.h"
 #include "tools/bench/expert_files.h"
 #include "tools/bench/fio.h"
 #include "tools/bench/read_bandwidth.h"
@@ -301,12 +302,12 @@ class Bench {
   std::map<StreamBackendKind, std::string> how_;
 };
 
-Result<int> RunBench(const Options& options) {
+Status RunBench(const Options& options) {
   MORAINE_ASSIGN_OR_RETURN(const ExpertFiles files,
                            ExpertFiles::Make(options.dir, options.gib, options.keep));
   MORAINE_ASSIGN_OR_RETURN(const ordered_json out, Bench(options, files).Run());
   if (options.json) fmt::print("{}\n", out.dump());
-  return 0;
+  return {};
 }
 
 }  // namespace
@@ -344,14 +345,6 @@ int main(int argc, char** argv) {
   app.footer(
       "\nExit codes: 0 ok, 1 no room for the files, 2 usage, 5 I/O, 130 interrupted (the files are "
       "removed).");
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : 2;
-  }
   CatchInterrupts();
-  const auto result = RunBench(options);
-  if (result.has_value()) return *result;
-  fmt::print(stderr, "bench_streamer: {}\n", result.error().message);
-  return ExitCode(result.error().kind);
+  return BenchMain(app, "bench_streamer", argc, argv, [&] { return RunBench(options); });
 }

@@ -15,6 +15,7 @@
 #include "cpu/topology.h"
 #include "runtime/expert_cache.h"
 #include "runtime/expert_grouping.h"
+#include "tools/bench/bench_main.h"
 #include "tools/bench/drive_rate.h"
 #include "tools/bench/read_bandwidth.h"
 
@@ -137,10 +138,8 @@ int main(int argc, char** argv) {
       ->capture_default_str();
   app.add_flag("--json", options.json, "One JSON object on stdout");
   app.footer("\nExit codes: 0 ok, 1 does not fit, 2 usage, 3 model files, 5 I/O or internal.");
-  CLI11_PARSE(app, argc, argv);
-  if (options.slots.empty()) options.slots.push_back(1 << 24);
-  const Status status = RunBench(options);
-  if (status.has_value()) return 0;
-  fmt::print(stderr, "bench_tiers: {}\n", status.error().message);
-  return ExitCode(status.error().kind);
+  return BenchMain(app, "bench_tiers", argc, argv, [&] {
+    if (options.slots.empty()) options.slots.push_back(1 << 24);
+    return RunBench(options);
+  });
 }

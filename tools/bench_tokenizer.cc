@@ -17,6 +17,7 @@
 #include "runtime/core/file.h"
 #include "runtime/text/tokenizer.h"
 #include "runtime/text/utf8.h"
+#include "tools/bench/bench_main.h"
 #include "tools/commands.h"
 
 namespace moraine::tools {
@@ -117,13 +118,6 @@ int main(int argc, char** argv) {
   app.add_option("--peer", options.peer, "Speed of another tokenizer on the same text, MB/s");
   app.add_flag("--json", options.json, "Print one JSON object");
   app.footer("Exit codes: 0 ok, 2 usage, 3 model files, 5 I/O or internal.");
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : 2;
-  }
-  const moraine::Status status = moraine::tools::Run(options);
-  if (status) return 0;
-  fmt::print(stderr, "bench_tokenizer: {}\n", status.error().message);
-  return moraine::ExitCode(status.error().kind);
+  return moraine::tools::BenchMain(app, "bench_tokenizer", argc, argv,
+                                   [&] { return moraine::tools::Run(options); });
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 
+#include "runtime/expert_layout.h"
 #include "tools/bench/read_bandwidth.h"
 
 namespace moraine::tools {
@@ -16,14 +17,11 @@ Result<std::unique_ptr<DriveRate>> DriveRate::Open(const Checkpoint& checkpoint,
                                                    const StreamerOptions& options) {
   std::unique_ptr<DriveRate> rate(new DriveRate(checkpoint));
   const ModelShape& shape = checkpoint.shape();
-  const std::array roles = {WeightRole::kExpertGate, WeightRole::kExpertUp, WeightRole::kExpertDown};
   for (int32_t layer = shape.dense_layers; layer < shape.layers; ++layer) {
     for (int32_t expert = 0; expert < shape.experts; ++expert) {
-      auto& matrices = rate->experts_.emplace_back();
-      for (size_t m = 0; m < roles.size(); ++m) {
-        matrices[m] = checkpoint.Find({roles[m], LayerId{layer}, ExpertId{expert}});
-        rate->room_ = std::max(rate->room_, matrices[m]->range.bytes);
-      }
+      rate->experts_.push_back(ExpertMatrices(checkpoint, LayerId{layer}, ExpertId{expert}));
+      for (const StoredTensor* matrix : rate->experts_.back())
+        rate->room_ = std::max(rate->room_, matrix->range.bytes);
     }
   }
   if (rate->experts_.empty()) return Fail(ErrorKind::kModel, "the model has no routed experts to read");

@@ -8,6 +8,8 @@
 #include <cstdlib>
 #include <nlohmann/json.hpp>
 
+#include "tools/interrupt.h"
+
 namespace moraine::tools {
 namespace {
 
@@ -54,6 +56,7 @@ Result<FioReading> RunFio(const std::vector<File>& files, const FioShape& shape,
       names, std::max<int64_t>(1, shape.run_bytes / (shape.block_kib << 10)), shape.block_kib, shape.depth,
       static_cast<int64_t>(1000 * ramp_seconds), static_cast<int64_t>(1000 * seconds));
   const auto [text, good] = Capture(command);
+  if (Interrupted()) return Fail(ErrorKind::kInterrupted, "interrupted");
   const size_t begin = text.find('{');
   const auto report =
       begin == std::string::npos
