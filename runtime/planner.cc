@@ -4,8 +4,10 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <cmath>
 #include <nlohmann/json.hpp>
 #include <numeric>
+#include <utility>
 
 #include "runtime/core/check.h"
 
@@ -50,28 +52,42 @@ std::string List(const std::vector<Need>& needs) {
 int64_t Keys(const SlotClass& c, const ModelShape& shape) { return int64_t{c.layers} * shape.experts; }
 
 // Slots of each class for `budget` bytes, or for `wanted` slots in all: the least each, the rest in
-// proportion to layers.
+// proportion to layers; what a class that is full cannot use goes to the others.
 std::vector<int32_t> Divide(const ModelShape& shape, const PlanRequest& r, double budget) {
-  const int32_t least = StagingSlots(shape.top_k, 0);
-  double layers_bytes = 0;
-  double layers = 0;
+  const size_t count = r.classes.size();
+  std::vector<double> slots(count);
+  std::vector<double> keys(count);
   double left = budget;
   double left_slots = static_cast<double>(r.slots.value_or(INT64_MAX));
-  for (const SlotClass& c : r.classes) {
-    layers_bytes += c.layers * static_cast<double>(c.bytes());
-    layers += c.layers;
-    left -= static_cast<double>(std::min<int64_t>(least, Keys(c, shape)) * c.bytes());
-    left_slots -= static_cast<double>(std::min<int64_t>(least, Keys(c, shape)));
+  const auto give = [&](size_t c, double more) {
+    slots[c] += more;
+    left -= more * static_cast<double>(r.classes[c].bytes());
+    left_slots -= more;
+  };
+  for (size_t c = 0; c < count; ++c) {
+    keys[c] = static_cast<double>(Keys(r.classes[c], shape));
+    give(c, std::min<double>(StagingSlots(shape.top_k, 0), keys[c]));
   }
-  const double per_layer = std::max(0.0, std::min(left / layers_bytes, left_slots / layers));
-  std::vector<int32_t> slots;
-  for (const SlotClass& c : r.classes) {
-    // The small amount makes up for a quotient just below a whole number.
-    const double all = static_cast<double>(Keys(c, shape));
-    const double share = std::min<double>(least, all) + per_layer * c.layers + 1e-6;
-    slots.push_back(static_cast<int32_t>(std::min(share, all)));
+  // A round fills a class or is the last.
+  for (bool again = true; std::exchange(again, false);) {
+    double layers = 0;
+    double layers_bytes = 0;
+    for (size_t c = 0; c < count; ++c) {
+      if (slots[c] >= keys[c]) continue;
+      layers += r.classes[c].layers;
+      layers_bytes += r.classes[c].layers * static_cast<double>(r.classes[c].bytes());
+    }
+    if (layers == 0) break;
+    const double per_layer = std::max(0.0, std::min(left / layers_bytes, left_slots / layers));
+    for (size_t c = 0; c < count; ++c) {
+      if (slots[c] >= keys[c]) continue;
+      // The small amount makes up for a quotient just below a whole number.
+      const double more = std::min(keys[c] - slots[c], std::floor(per_layer * r.classes[c].layers + 1e-6));
+      give(c, more);
+      again = again || (more > 0 && slots[c] >= keys[c]);
+    }
   }
-  return slots;
+  return {slots.begin(), slots.end()};
 }
 
 }  // namespace

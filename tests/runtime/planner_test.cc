@@ -109,6 +109,20 @@ TEST(Planner, JsonHasTheSharedNames) {
   EXPECT_EQ(json["tiers"][0]["left"].get<int64_t>() + sum, json["tiers"][0]["have"]);
 }
 
+// What a small class leaves goes to the others.
+TEST(Planner, AFullClassTakesNothingFromTheOthers) {
+  ModelShape shape = R1();
+  shape.experts = 2;
+  shape.top_k = 2;
+  PlanRequest request{.ram = {1000 + (2 * 1 + 2 * 100) * int64_t{4096}, "--ram"}, .process = 1000};
+  request.classes = {{.node_bytes = {4096}, .layers = 1}, {.node_bytes = {4096}, .layers = 100}};
+  const auto all = MakePlan(shape, request);
+  ASSERT_TRUE(all.has_value());
+  EXPECT_TRUE(all->holds_all);
+  request.ram.bytes -= 4096;
+  EXPECT_EQ(MakePlan(shape, request)->slots, (std::vector<int32_t>{2, 199}));
+}
+
 // Any classes, any budget: never more than there is, never fewer than the least, all when all fits.
 TEST(Planner, Divides) {
   EXPECT_TRUE(rc::check([] {
