@@ -9,6 +9,7 @@
 #include "policies/attention_mode.h"
 #include "runtime/core/check.h"
 #include "runtime/core/printable.h"
+#include "runtime/engine_plan.h"
 #include "runtime/expert_layout.h"
 #include "runtime/kv_allocator.h"
 #include "runtime/memory_limit.h"
@@ -16,56 +17,6 @@
 
 namespace moraine {
 namespace {
-
-constexpr int64_t kDefaultContext = 8192;
-// Rows of logits computed at once when every position is wanted: 16 x 129,280 f32 = 8 MiB.
-constexpr int32_t kLogitRows = 16;
-
-Status CheckOptions(const EngineOptions& o, const ModelShape& shape) {
-  if (o.context < 0 || o.context > shape.context) {
-    return Fail(ErrorKind::kUsage,
-                fmt::format("--ctx is {}; this model's context is {} positions", o.context, shape.context));
-  }
-  if (o.prefill_chunk < 1 || o.prefill_chunk > 4096) {
-    return Fail(ErrorKind::kUsage, fmt::format("prefill chunk is {}; expected 1 to 4096", o.prefill_chunk));
-  }
-  if (o.page_tokens < 1 || o.page_tokens > 65536) {
-    return Fail(ErrorKind::kUsage,
-                fmt::format("KV page is {} positions; expected 1 to 65536", o.page_tokens));
-  }
-  if (o.sequences < 1 || o.sequences > 1024) {
-    return Fail(ErrorKind::kUsage, fmt::format("{} sequences; expected 1 to 1024", o.sequences));
-  }
-  return {};
-}
-
-std::vector<WeightFormat> ExpertFormats(const Checkpoint& checkpoint) {
-  std::vector<WeightFormat> formats;
-  for (const StoredTensor& tensor : checkpoint.tensors()) {
-    if (tensor.tensor_class != TensorClass::kRouted && tensor.tensor_class != TensorClass::kMtp) continue;
-    if (std::find(formats.begin(), formats.end(), tensor.format) == formats.end())
-      formats.push_back(tensor.format);
-  }
-  return formats;
-}
-
-// Stacks, streams, oneDNN's compiled products: what the process grows by beside what the plan counts.
-constexpr int64_t kProcessReserve = int64_t{48} << 20;
-constexpr int64_t kLeastMargin = int64_t{256} << 20;
-
-// The ceiling over everything. A control group kills, so its limit stands above --ram.
-Result<MemoryLimit> RamLimit(const EngineOptions& o) {
-  if (o.ram) {
-    MemoryLimit limit{*o.ram, "--ram"};
-    if (auto group = CgroupMemoryLimit(); group && group->bytes < limit.bytes) return *std::move(group);
-    return limit;
-  }
-  MORAINE_ASSIGN_OR_RETURN(MemoryLimit limit, FindMemoryLimit());
-  const int64_t margin = o.margin.value_or(std::max(kLeastMargin, limit.bytes / 50));
-  limit.source += fmt::format(" less {}", HumanBytes(static_cast<double>(margin)));
-  limit.bytes = std::max<int64_t>(0, limit.bytes - margin);
-  return limit;
-}
 
 ExpertCacheOptions CacheOptions(const ExpertOptions& o, const Plan& plan) {
   return {.slots = plan.slots,
@@ -127,7 +78,8 @@ struct Engine::State {
   State(EngineOptions options_in, std::shared_ptr<const Checkpoint> checkpoint_in, Plan plan_in,
         std::unique_ptr<CpuBackend> cpu_in, std::unique_ptr<ModelWeights> weights_in,
         std::unique_ptr<ExpertCache> cache_in, std::unique_ptr<Dense> dense_in, int64_t context_in,
-        std::unique_ptr<StepTrace> trace_in, int32_t pages)
+        std::unique_ptr<StepTrace> trace_in, int32_t pages,
+        std::span<const WeightFormat> expert_formats)
       : options(std::move(options_in)),
         checkpoint(std::move(checkpoint_in)),
         shape(checkpoint->shape()),
@@ -136,7 +88,7 @@ struct Engine::State {
         weights(std::move(weights_in)),
         cache(std::move(cache_in)),
         dense(std::move(dense_in)),
-        experts(cpu->MakeExperts(shape, options.prefill_chunk, ExpertFormats(*checkpoint))),
+        experts(cpu->MakeExperts(shape, options.prefill_chunk, expert_formats)),
         grouping(shape.experts, shape.top_k, options.prefill_chunk),
         trace(std::move(trace_in)),
         parts{shape,      *dense, *experts, *cache, grouping, options.observer, options.override_route,
@@ -186,61 +138,33 @@ Result<std::unique_ptr<Engine>> Engine::Open(const std::string& folder, const En
                     "zero, so there is nothing to run; moraine inspect works",
                     Printable(folder)));
   }
-  MORAINE_RETURN_IF_ERROR(CheckOptions(options, shape));
-
   MORAINE_ASSIGN_OR_RETURN(std::unique_ptr<CpuBackend> cpu,
                            CpuBackend::Create({.topology = options.topology,
                                                .threads = options.threads,
                                                .isa = options.isa,
                                                .f32_activations = options.f32_activations,
                                                .switch_over = options.switch_over}));
-  const int64_t context = options.context != 0 ? options.context : std::min(shape.context, kDefaultContext);
-  const int64_t pages = (context + options.page_tokens - 1) / options.page_tokens * options.sequences;
-  const DenseOptions dense_options{.max_rows = options.prefill_chunk,
-                                   .max_logit_rows = std::min(kLogitRows, options.prefill_chunk),
-                                   .page_tokens = options.page_tokens,
-                                   .pages = static_cast<int32_t>(std::min<int64_t>(pages, INT32_MAX)),
-                                   .kv_type = options.kv_type};
   ExpertLayout layout(*checkpoint, cpu->node_workers());
-  // In doubles: a shape that passes every check may still ask for more than 2^63 bytes of cache.
-  const double layers = shape.layers + (options.mtp ? shape.mtp_layers : 0);
   MORAINE_ASSIGN_OR_RETURN(MemoryLimit ram, RamLimit(options));
-  PlanRequest request{
-      .ram = std::move(ram),
-      .process = ResidentBytes() + kProcessReserve,
-      .weights = ModelWeights::BytesNeeded(*checkpoint),
-      .kv = static_cast<double>(pages) * options.page_tokens * layers *
-            static_cast<double>(KvRowBytes(shape, options.kv_type)),
-      .scratch = cpu->ScratchBytes(shape, dense_options, ExpertFormats(*checkpoint), options.mtp),
-      .kv_bytes_per_token = shape.layers * KvRowBytes(shape, options.kv_type),
-      .expert_bytes = layout.layers() == 0
-                          ? 0
-                          : StoredExpertBytes(layout.Matrices(LayerId{shape.dense_layers}, ExpertId{0})),
-      .classes = {layout.classes().begin(), layout.classes().end()},
-      .slots = options.experts.slots,
-      .staging = options.experts.staging};
-  auto plan = MakePlan(shape, request);
-  if (!plan.has_value()) return Fail(plan.error(), Printable(folder));
-  if (pages != dense_options.pages) {
-    return Fail(ErrorKind::kUsage,
-                fmt::format("{} KV pages; at most {} can be numbered: use larger pages", pages, INT32_MAX));
-  }
+  auto planned = PlanEngine(*checkpoint, layout, *cpu, options, std::move(ram));
+  if (!planned.has_value()) return Fail(planned.error(), Printable(folder));
+  Plan& plan = planned->plan;
   MORAINE_ASSIGN_OR_RETURN(std::unique_ptr<ModelWeights> weights,
                            ModelWeights::Load(checkpoint, cpu->topology(), options.progress));
   MORAINE_ASSIGN_OR_RETURN(std::unique_ptr<ExpertCache> cache,
                            ExpertCache::Open(checkpoint, std::move(layout), *weights, cpu->topology(),
-                                             CacheOptions(options.experts, *plan)));
+                                             CacheOptions(options.experts, plan)));
   // What does not fit is read when it is wanted: the first token need not wait for the rest.
-  if (plan->holds_all) MORAINE_RETURN_IF_ERROR(cache->Fill(options.progress));
+  if (plan.holds_all) MORAINE_RETURN_IF_ERROR(cache->Fill(options.progress));
   MORAINE_ASSIGN_OR_RETURN(std::unique_ptr<Dense> dense,
-                           cpu->MakeDense(shape, weights->dense(), dense_options));
+                           cpu->MakeDense(shape, weights->dense(), planned->dense));
   std::unique_ptr<StepTrace> trace;
   if (!options.trace.empty()) {
     MORAINE_ASSIGN_OR_RETURN(trace, StepTrace::Create(options.trace, *checkpoint, options.prefill_chunk));
   }
   return std::unique_ptr<Engine>(new Engine(std::make_unique<State>(
-      options, std::move(checkpoint), *std::move(plan), std::move(cpu), std::move(weights), std::move(cache),
-      std::move(dense), context, std::move(trace), dense_options.pages)));
+      options, std::move(checkpoint), std::move(plan), std::move(cpu), std::move(weights), std::move(cache),
+      std::move(dense), planned->context, std::move(trace), planned->dense.pages, planned->expert_formats)));
 }
 
 const ModelShape& Engine::shape() const { return state_->shape; }
