@@ -8,7 +8,7 @@
 namespace moraine {
 
 /// Pure: all of Rates from the processor, nodes, GPUs and drive of `hardware`; its own rates are not looked
-/// at. Experts in every format of kExpertFormats.
+/// at. Experts in every format that has kernels.
 Rates AssumedRates(const Hardware& hardware);
 
 /// Assumes again what depends on the processor's kernels and memory: experts and attention. `hardware->rates`
