@@ -3,7 +3,6 @@
 #include <fmt/core.h>
 
 #include <algorithm>
-#include <cmath>
 #include <optional>
 
 #include "cpu/cpu_dense.h"
@@ -17,13 +16,6 @@ namespace moraine {
 namespace {
 
 constexpr int kMaxThreads = 1024;
-
-// A quota below the cores would stop every worker of a wave for the rest of each period.
-int DefaultThreads(const Topology& topology) {
-  const int cores = topology.cores();
-  const std::optional<double> quota = CpuQuota();
-  return quota ? std::clamp(static_cast<int>(std::ceil(*quota)), 1, cores) : cores;
-}
 
 // How far oneDNN may go under a limit on our own kernels; nowhere under "scalar".
 std::optional<GemmIsa> GemmIsaFor(const std::string& isa) {
@@ -66,7 +58,7 @@ Result<std::unique_ptr<CpuBackend>> CpuBackend::Create(const CpuOptions& options
       SelectKernels(options.isa, options.f32_activations ? Activations::kF32 : Activations::kAuto));
   if (options.switch_over > 0) kernels.q8_tile_rows.fill(options.switch_over);
   MORAINE_ASSIGN_OR_RETURN(std::unique_ptr<Topology> topology, Topology::Read(options.topology));
-  const int threads = options.threads == 0 ? DefaultThreads(*topology) : options.threads;
+  const int threads = options.threads == 0 ? DefaultWorkers(*topology, CpuQuota()) : options.threads;
   auto state = std::make_unique<State>(std::move(topology), threads, kernels);
   if (const auto isa = GemmIsaFor(options.isa)) {
     auto gemm = PrefillGemm::Create({.isa = *isa,

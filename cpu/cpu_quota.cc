@@ -1,8 +1,10 @@
 #include "cpu/cpu_quota.h"
 
 #include <algorithm>
+#include <cmath>
 #include <fstream>
 
+#include "cpu/topology.h"
 #include "runtime/core/cgroup.h"
 
 namespace moraine {
@@ -36,6 +38,11 @@ std::optional<double> CpuQuota(const std::string& root) {
   for (const CgroupFolder& folder : CgroupFolders("cpu", root))
     folder.v2 ? ReadMax(folder.path, least) : ReadCfs(folder.path, least);
   return least;
+}
+
+int DefaultWorkers(const Topology& topology, const std::optional<double>& quota) {
+  const int cores = topology.cores();
+  return quota ? std::clamp(static_cast<int>(std::ceil(*quota)), 1, cores) : cores;
 }
 
 }  // namespace moraine

@@ -6,6 +6,7 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <tuple>
 #include <utility>
 
 #include "runtime/core/check.h"
@@ -36,6 +37,36 @@ hwloc_obj_t NearestNode(hwloc_topology_t topology, hwloc_const_cpuset_t cpus) {
     if (fallback == nullptr) fallback = node;
   }
   return fallback;
+}
+
+// Of all objects of a type that hold one of `usable`: how many, and the largest as `size` sees it.
+template <typename Size>
+std::pair<int, int64_t> CountAndLargest(hwloc_topology_t topology, hwloc_obj_type_t type,
+                                        hwloc_const_bitmap_t usable, Size&& size) {
+  std::pair<int, int64_t> result{0, 0};
+  for (hwloc_obj_t object = nullptr;
+       (object = hwloc_get_next_obj_by_type(topology, type, object)) != nullptr;) {
+    if (hwloc_bitmap_intersects(object->cpuset, usable) == 0) continue;
+    ++result.first;
+    result.second = std::max(result.second, static_cast<int64_t>(size(object)));
+  }
+  return result;
+}
+
+ProcessorFacts ReadProcessor(hwloc_topology_t topology, hwloc_const_bitmap_t usable) {
+  const auto none = [](hwloc_obj_t) { return 0; };
+  const auto cache = [](hwloc_obj_t object) { return object->attr->cache.size; };
+  ProcessorFacts facts;
+  facts.hardware_threads = hwloc_bitmap_weight(usable);
+  facts.packages = CountAndLargest(topology, HWLOC_OBJ_PACKAGE, usable, none).first;
+  facts.l2_bytes = CountAndLargest(topology, HWLOC_OBJ_L2CACHE, usable, cache).second;
+  std::tie(facts.l3_caches, facts.l3_bytes) = CountAndLargest(topology, HWLOC_OBJ_L3CACHE, usable, cache);
+  const hwloc_obj_t machine = hwloc_get_root_obj(topology);
+  facts.memory_bytes = static_cast<int64_t>(machine->total_memory);
+  const hwloc_obj_t package = hwloc_get_obj_by_type(topology, HWLOC_OBJ_PACKAGE, 0);
+  const char* model = hwloc_obj_get_info_by_name(package == nullptr ? machine : package, "CPUModel");
+  facts.model = model == nullptr ? "" : model;
+  return facts;
 }
 
 }  // namespace
@@ -115,6 +146,7 @@ Result<std::unique_ptr<Topology>> Topology::Read(const std::string& synthetic) {
     return Fail(ErrorKind::kHardware,
                 "no processor of this machine is left to this process: see its affinity "
                 "and its cgroup's cpuset");
+  result->processor_ = ReadProcessor(topology, usable.get());
   return result;
 }
 

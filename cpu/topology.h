@@ -21,6 +21,17 @@ struct CpuNode {
   int64_t memory_bytes = 0;  // as the system states it; 0 when it does not
 };
 
+/// Of the processors whose cores this process may use. 0 and empty where the system does not say.
+struct ProcessorFacts {
+  std::string model;  // "Intel(R) Xeon(R) Platinum 8481C"
+  int packages = 0;   // sockets
+  int hardware_threads = 0;
+  int64_t l2_bytes = 0;      // of one, the largest where they differ
+  int64_t l3_bytes = 0;      // of one, the largest where they differ
+  int l3_caches = 0;         // one a package, or one a few cores
+  int64_t memory_bytes = 0;  // of all nodes of the machine
+};
+
 /// Where one worker runs.
 struct WorkerPlace {
   NodeId node;
@@ -58,6 +69,7 @@ class Topology {
   /// At least one, each with at least one core.
   std::span<const CpuNode> nodes() const { return nodes_; }
   int cores() const;
+  const ProcessorFacts& processor() const { return processor_; }
   bool synthetic() const { return synthetic_; }
 
   /// Places for `threads` workers: one on each node while there are enough, the rest in proportion to the
@@ -75,6 +87,7 @@ class Topology {
   explicit Topology(std::unique_ptr<State> state);
   std::unique_ptr<State> state_;
   std::vector<CpuNode> nodes_;
+  ProcessorFacts processor_;
   bool synthetic_ = false;
 };
 

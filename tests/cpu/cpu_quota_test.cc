@@ -5,6 +5,7 @@
 
 #include <filesystem>
 
+#include "cpu/topology.h"
 #include "tests/support/temp_folder.h"
 
 namespace moraine {
@@ -47,6 +48,14 @@ TEST(CpuQuota, VersionOneIsReadWhereverItIsMounted) {
 }
 
 TEST(CpuQuota, NothingToReadIsNoLimit) { EXPECT_EQ(CpuQuota(Root().folder.path()), std::nullopt); }
+
+TEST(CpuQuota, WorkersAreOneACoreUpToTheQuota) {
+  const auto machine = *Topology::Read("package:2 core:4 pu:2");
+  EXPECT_EQ(DefaultWorkers(*machine, std::nullopt), 8);
+  EXPECT_EQ(DefaultWorkers(*machine, 2.5), 3);
+  EXPECT_EQ(DefaultWorkers(*machine, 0.2), 1);
+  EXPECT_EQ(DefaultWorkers(*machine, 64), 8);
+}
 
 }  // namespace
 }  // namespace moraine

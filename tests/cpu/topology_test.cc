@@ -26,6 +26,20 @@ TEST(Topology, NodesCoresAndNoSecondHardwareThreads) {
   EXPECT_EQ(Machine("numa:8 core:2 pu:1")->nodes().size(), 8u);
 }
 
+TEST(Topology, ProcessorFactsCountPackagesThreadsAndCaches) {
+  const ProcessorFacts two =
+      Machine("package:2 l3:2(size=16777216) l2:2(size=1048576) core:1 pu:2")->processor();
+  EXPECT_EQ(two.packages, 2);
+  EXPECT_EQ(two.hardware_threads, 16);
+  EXPECT_EQ(two.l3_caches, 4);
+  EXPECT_EQ(two.l3_bytes, 16 << 20);
+  EXPECT_EQ(two.l2_bytes, 1 << 20);
+  EXPECT_GT(two.memory_bytes, 0);
+  const ProcessorFacts bare = Machine("node:1 core:2 pu:1")->processor();
+  EXPECT_EQ(bare.l3_caches, 0);
+  EXPECT_EQ(bare.hardware_threads, 2);
+}
+
 TEST(Topology, WorkersArePlacedByCoresAndNodesStayTogether) {
   const auto machine = Machine("package:2 numa:1 core:4 pu:2");
   const auto nodes = [&](int threads) {
