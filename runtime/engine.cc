@@ -84,6 +84,7 @@ struct Engine::State {
         checkpoint(std::move(checkpoint_in)),
         shape(checkpoint->shape()),
         plan(std::move(plan_in)),
+        work(WorkOf(*checkpoint, options.kv_type)),
         cpu(std::move(cpu_in)),
         weights(std::move(weights_in)),
         cache(std::move(cache_in)),
@@ -104,6 +105,7 @@ struct Engine::State {
   std::shared_ptr<const Checkpoint> checkpoint;
   const ModelShape& shape;
   Plan plan;
+  ModelWork work;
   std::unique_ptr<CpuBackend> cpu;
   std::unique_ptr<ModelWeights> weights;
   std::unique_ptr<ExpertCache> cache;
@@ -171,6 +173,8 @@ const ModelShape& Engine::shape() const { return state_->shape; }
 const GenerationDefaults& Engine::generation() const { return state_->checkpoint->generation(); }
 int64_t Engine::context() const { return state_->context; }
 const Plan& Engine::plan() const { return state_->plan; }
+const ModelWork& Engine::work() const { return state_->work; }
+int32_t Engine::prefill_chunk() const { return state_->options.prefill_chunk; }
 
 EngineStats Engine::stats() const {
   EngineStats stats = state_->stats;

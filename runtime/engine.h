@@ -17,6 +17,7 @@
 #include "runtime/core/result.h"
 #include "runtime/decode_step.h"
 #include "runtime/expert_cache.h"
+#include "runtime/model_work.h"
 #include "runtime/planner.h"
 #include "storage/hf_config.h"
 #include "storage/streamer.h"
@@ -121,6 +122,10 @@ class Engine {
   EngineStats stats() const;
   /// How memory was divided; what Open took its sizes from.
   const Plan& plan() const;
+  /// What a token costs, for a forecast.
+  const ModelWork& work() const;
+  /// Rows of the largest step.
+  int32_t prefill_chunk() const;
   /// What the streamer had to do without, each said once ("io_uring is refused here: ..."), the plan's
   /// warnings, and why a trace has stopped.
   std::vector<std::string> Notices() const;

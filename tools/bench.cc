@@ -21,6 +21,7 @@
 #include "tools/engine_flags.h"
 #include "tools/interrupt.h"
 #include "tools/kernel_report.h"
+#include "tools/prediction.h"
 
 namespace moraine::tools {
 namespace {
@@ -294,6 +295,14 @@ class Bench {
     const double nvme_per_token = nvme_bytes_ / static_cast<double>(flags_.tokens);
     const auto by_drive = std::count_if(parts_.begin(), parts_.end(), [](const Part& p) { return p.drive; });
     const bool drive = 2 * static_cast<size_t>(by_drive) > parts_.size();
+    const RunFigures measured{.decode_tok_s = static_cast<double>(flags_.tokens) / decode_s_,
+                              .prefill_tok_s = prefill,
+                              .hit_rate = HitRate(),
+                              .nvme_bytes_per_token = nvme_per_token};
+    const auto prediction =
+        Predict(*engine_, flags_.engine.model, prompt_tokens, flags_.tokens, !flags_.force_routing.empty());
+    if (prediction && flags_.tokens >= kLeastTokens)
+      AppendHistory(HistoryPath(), "bench", flags_.engine.model, *prediction, measured);
     if (!flags_.json) {
       fmt::print("prefill  {} tokens at {:.2f} tok/s\n", prompt_tokens, prefill);
       if (figures.share > 0) {
@@ -313,6 +322,7 @@ class Bench {
                    1e-9 * nvme_per_token, 1e-9 * Median(drive_read_), 100 * HitRate());
       }
       fmt::print("\n");
+      if (prediction) fmt::print("{}\n", PredictionText(*prediction, measured));
       return;
     }
     nlohmann::ordered_json json = {
@@ -328,7 +338,8 @@ class Bench {
         {"bytes_per_token",
          {{"vram", 0}, {"ram", std::llround(ram_per_token)}, {"nvme", std::llround(nvme_per_token)}}},
         {"hit_rate", HitRate()},
-        {"predicted", {{"decode_tok_s", bound}, {"limit", drive ? "nvme" : "ram"}}},
+        {"bound", {{"decode_tok_s", bound}, {"limit", drive ? "nvme" : "ram"}}},
+        {"predicted", prediction ? PredictionJson(*prediction) : nlohmann::ordered_json::object()},
         {"measured",
          {{"prefill_s", Median(prefill_s_)},
           {"decode_s", decode_s_},

@@ -90,7 +90,17 @@ std::string Figures(const Reply& reply, uint64_t seed) {
       Bytes(PerToken(g.decode_nvme_bytes, decoded)), hits, seed, Name(g.reason));
 }
 
-std::string ReplyJson(const Reply& reply, uint64_t seed, const GemmReport& gemm) {
+RunFigures MeasuredFigures(const Reply& reply) {
+  const Generated& g = reply.generated;
+  const int64_t decoded = DecodedTokens(g);
+  return {.decode_tok_s = Rate(decoded, g.decode_seconds),
+          .prefill_tok_s = Rate(g.prompt_tokens - reply.reused_tokens, g.prefill_seconds),
+          .hit_rate = HitRate(g),
+          .nvme_bytes_per_token = static_cast<double>(PerToken(g.decode_nvme_bytes, decoded))};
+}
+
+std::string ReplyJson(const Reply& reply, uint64_t seed, const GemmReport& gemm,
+                      const std::optional<Prediction>& prediction) {
   const Generated& g = reply.generated;
   const int64_t decoded = DecodedTokens(g);
   nlohmann::ordered_json json;
@@ -108,7 +118,7 @@ std::string ReplyJson(const Reply& reply, uint64_t seed, const GemmReport& gemm)
                              {"nvme", PerToken(g.decode_nvme_bytes, decoded)}};
   json["hit_rate"] = HitRate(g);
   json["seed"] = seed;
-  json["predicted"] = nlohmann::ordered_json::object();
+  json["predicted"] = prediction ? PredictionJson(*prediction) : nlohmann::ordered_json::object();
   json["measured"] = {{"prefill_s", g.prefill_seconds}, {"decode_s", g.decode_seconds}};
   json["gemm"] = GemmJson(gemm);
   return json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);

@@ -15,6 +15,7 @@
 #include "tools/commands.h"
 #include "tools/engine_flags.h"
 #include "tools/interrupt.h"
+#include "tools/prediction.h"
 #include "tools/reply_printer.h"
 
 namespace moraine::tools {
@@ -162,11 +163,20 @@ class Runner {
     if (!flags_.json) printer.Finish();
     SayNotices();
     if (!reply.has_value()) return reply;
+    const auto tokens = static_cast<int64_t>(reply->generated.tokens.size());
+    const auto prediction =
+        Predict(*engine_, flags_.engine.model, reply->generated.prompt_tokens - reply->reused_tokens, tokens,
+                /*forced=*/false);
     if (flags_.json) {
-      fmt::print("{}\n", ReplyJson(*reply, seed_, engine_->PrefillReport()));
+      fmt::print("{}\n", ReplyJson(*reply, seed_, engine_->PrefillReport(), prediction));
     } else {
       if (text_.tokenizer == nullptr) fmt::print("{}\n", fmt::join(reply->generated.tokens, ","));
       fmt::print(stderr, "{}\n", Figures(*reply, seed_));
+    }
+    if (prediction && tokens >= kLeastTokens) {
+      const RunFigures measured = MeasuredFigures(*reply);
+      if (!flags_.json) fmt::print(stderr, "{}\n", PredictionText(*prediction, measured));
+      AppendHistory(HistoryPath(), "run", flags_.engine.model, *prediction, measured);
     }
     return reply;
   }

@@ -27,7 +27,8 @@ Status RunSynth(Flags& flags) {
   if (std::filesystem::is_regular_file(flags.shape)) {
     MORAINE_ASSIGN_OR_RETURN(flags.synth.config_text, ReadText(flags.shape, kMostBytes));
   } else {
-    MORAINE_ASSIGN_OR_RETURN(flags.synth.config_text, KnownConfig(flags.shape));
+    MORAINE_ASSIGN_OR_RETURN(KnownModel known, FindKnownModel(flags.shape));
+    flags.synth.config_text = std::move(known.config);
   }
   MORAINE_RETURN_IF_ERROR(Synthesise(flags.synth, flags.folder, ProgressBar("writing")));
   fmt::print("{}: {}, seed {}{}\n", flags.folder, flags.synth.format, flags.synth.seed,
@@ -41,7 +42,7 @@ void AddSynth(CLI::App& app, int* exit_code) {
   auto flags = std::make_shared<Flags>();
   CLI::App* command = app.add_subcommand(
       "synth", "Write a checkpoint of a model's geometry with random weights, to measure with");
-  command->add_option("SHAPE", flags->shape, "deepseek-r1, deepseek-v3, v2-lite, moonlight, or a config.json")
+  command->add_option("SHAPE", flags->shape, KnownNames() + ", or a config.json")
       ->required();
   command->add_option("DIR", flags->folder, "Folder to make (or an empty one)")->required();
   command->add_option("--layers", flags->synth.layers,

@@ -7,7 +7,6 @@
 namespace moraine {
 namespace {
 
-// DeepSeek-R1 and DeepSeek-V3 differ in no number.
 constexpr char kV3[] = R"({
   "architectures": ["DeepseekV3ForCausalLM"], "attention_bias": false, "attention_dropout": 0.0,
   "bos_token_id": 0, "eos_token_id": 1, "ep_size": 1, "first_k_dense_replace": 3, "hidden_act": "silu",
@@ -51,16 +50,46 @@ constexpr char kMoonlight[] = R"({
   "tie_word_embeddings": false, "topk_group": 1, "topk_method": "noaux_tc", "torch_dtype": "bfloat16",
   "transformers_version": "4.48.3", "use_cache": true, "v_head_dim": 128, "vocab_size": 163840})";
 
+// Kimi-K2: V3's layers with more experts, one dense layer, half the heads, no groups, no MTP layer.
+constexpr char kKimiK2[] = R"({
+  "architectures": ["DeepseekV3ForCausalLM"], "attention_bias": false, "attention_dropout": 0.0,
+  "bos_token_id": 163584, "eos_token_id": 163585, "ep_size": 1, "first_k_dense_replace": 1, "hidden_act": "silu",
+  "hidden_size": 7168, "initializer_range": 0.02, "intermediate_size": 18432, "kv_lora_rank": 512,
+  "max_position_embeddings": 131072, "model_type": "kimi_k2", "moe_intermediate_size": 2048,
+  "moe_layer_freq": 1, "n_group": 1, "n_routed_experts": 384, "n_shared_experts": 1, "norm_topk_prob": true,
+  "num_attention_heads": 64, "num_experts_per_tok": 8, "num_hidden_layers": 61, "num_key_value_heads": 64,
+  "num_nextn_predict_layers": 0, "q_lora_rank": 1536, "qk_nope_head_dim": 128, "qk_rope_head_dim": 64,
+  "rms_norm_eps": 1e-06,
+  "rope_scaling": {"beta_fast": 1.0, "beta_slow": 1.0, "factor": 32.0, "mscale": 1.0, "mscale_all_dim": 1.0,
+                   "original_max_position_embeddings": 4096, "type": "yarn"},
+  "rope_theta": 50000.0, "routed_scaling_factor": 2.827, "scoring_func": "sigmoid", "seq_aux": true,
+  "tie_word_embeddings": false, "topk_group": 1, "topk_method": "noaux_tc", "torch_dtype": "bfloat16",
+  "transformers_version": "4.48.3", "use_cache": true, "v_head_dim": 128, "vocab_size": 163840})";
+
+struct Known {
+  std::string_view name;
+  const char* config;
+  std::string_view format;  // its weights are published in
+};
+// DeepSeek-R1, V3 and V3.1 differ in no number.
+constexpr Known kKnown[] = {{"deepseek-r1", kV3, "fp8"},      {"deepseek-v3", kV3, "fp8"},
+                            {"v3.1", kV3, "fp8"},             {"v2-lite", kV2Lite, "bf16"},
+                            {"moonlight", kMoonlight, "bf16"}, {"kimi-k2", kKimiK2, "fp8"}};
+
 }  // namespace
 
-Result<std::string> KnownConfig(std::string_view name) {
-  if (name == "deepseek-r1" || name == "deepseek-v3") return std::string(kV3);
-  if (name == "v2-lite") return std::string(kV2Lite);
-  if (name == "moonlight") return std::string(kMoonlight);
-  return Fail(ErrorKind::kUsage,
-              fmt::format("shape \"{}\" is unknown; one of deepseek-r1, deepseek-v3, v2-lite, "
-                          "moonlight, or the path of a config.json",
-                          Printable(name, 160)));
+std::string KnownNames() {
+  std::string names;
+  for (const Known& known : kKnown) names.append(names.empty() ? "" : ", ").append(known.name);
+  return names;
+}
+
+Result<KnownModel> FindKnownModel(std::string_view name) {
+  for (const Known& known : kKnown) {
+    if (known.name == name) return KnownModel{known.config, std::string(known.format)};
+  }
+  return Fail(ErrorKind::kUsage, fmt::format("model \"{}\" is unknown; one of {}, or the path of a config.json",
+                                             Printable(name, 160), KnownNames()));
 }
 
 }  // namespace moraine

@@ -1,4 +1,4 @@
-// The published configurations of models whose geometry `moraine synth` knows by name.
+// The published configurations of models that are known by name: to synthesise, and to ask about.
 #pragma once
 
 #include <string>
@@ -8,7 +8,15 @@
 
 namespace moraine {
 
-/// config.json of "deepseek-r1", "deepseek-v3", "v2-lite" or "moonlight". kUsage lists the names.
-Result<std::string> KnownConfig(std::string_view name);
+struct KnownModel {
+  std::string config;  // its config.json
+  std::string format;  // SynthOptions::format that its weights are published in
+};
+
+/// Of "deepseek-r1", "deepseek-v3", "v3.1", "v2-lite", "moonlight" or "kimi-k2". kUsage lists the names.
+Result<KnownModel> FindKnownModel(std::string_view name);
+
+/// The names, with commas between.
+std::string KnownNames();
 
 }  // namespace moraine

@@ -30,6 +30,9 @@ ProcessResult RunMoraine(const std::vector<std::string>& arguments, const Proces
     ::dup2(::open(in.c_str(), O_RDONLY), STDIN_FILENO);
     ::dup2(out_fd, STDOUT_FILENO);
     ::dup2(err_fd, STDERR_FILENO);
+    // What runs leave behind for the next one stays here, and none of the user's own counts.
+    ::setenv("XDG_STATE_HOME", folder.path().c_str(), 1);
+    ::setenv("XDG_CACHE_HOME", folder.path().c_str(), 1);
     if (options.constrain && !options.constrain()) ::_exit(126);
     ::alarm(options.limit_s);  // survives exec
     ::execv(binary.c_str(), argv.data());

@@ -24,9 +24,12 @@ TEST(Bench, PrintsBoundMeasuredAndTheirRatio) {
   EXPECT_EQ(json["prompt_tokens"], 20);
   EXPECT_EQ(json["completion_tokens"], 8);
   EXPECT_EQ(json["ids"].size(), 8u);
-  const double bound = json["predicted"]["decode_tok_s"];
+  const double bound = json["bound"]["decode_tok_s"];
   const double share = json["measured"]["share_of_bound"];
   EXPECT_TRUE(bound > 0 && share > 0 && std::isfinite(bound));
+  const double predicted = json["predicted"]["decode_tok_s"];
+  EXPECT_TRUE(predicted > 0 && std::isfinite(predicted));
+  EXPECT_EQ(json["predicted"]["hit_rate"], 1);
   const double read = json["measured"]["read_gb_s"];
   const double bytes = json["bytes_per_token"]["ram"];
   // The median bound against the bound of the median read: the same up to the spread of four parts.

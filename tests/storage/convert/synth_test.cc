@@ -179,14 +179,14 @@ TEST(Synth, RefusesWhatCannotBe) {
   EXPECT_THAT(refusal(options, ErrorKind::kModel), HasSubstr("config.json"));
   options.config_text = "{}";
   EXPECT_THAT(refusal(options, ErrorKind::kModel), HasSubstr("architectures is missing"));
-  options.config_text = *KnownConfig("v2-lite");
+  options.config_text = FindKnownModel("v2-lite")->config;
   options.skew = 0.1;
   EXPECT_THAT(refusal(options, ErrorKind::kUsage), HasSubstr("does not have"));
-  options = {.config_text = *KnownConfig("deepseek-r1")};
+  options = {.config_text = FindKnownModel("deepseek-r1")->config};
   if (fs::space(folder.path()).available < 600'000'000'000) {  // of the 688 it would take
     EXPECT_THAT(refusal(options, ErrorKind::kDoesNotFit), HasSubstr("short"));
   }
-  EXPECT_FALSE(KnownConfig("deepseek-r9").has_value());
+  EXPECT_FALSE(FindKnownModel("deepseek-r9").has_value());
 }
 
 TEST(Synth, RemovesWhatItWroteWhenStopped) {
@@ -202,7 +202,7 @@ TEST(Synth, RemovesWhatItWroteWhenStopped) {
 TEST(Synth, SparseR1OpensAndHasThePublishedNumbers) {
   const TempFolder folder;
   const Status status =
-      Synthesise({.config_text = *KnownConfig("deepseek-r1"), .sparse = true}, folder.path(), {});
+      Synthesise({.config_text = FindKnownModel("deepseek-r1")->config, .sparse = true}, folder.path(), {});
   ASSERT_TRUE(status.has_value()) << status.error().message;
   const std::clock_t begin = std::clock();
   const auto checkpoint = Checkpoint::Open(folder.path(), {.mtp = true});
@@ -226,7 +226,7 @@ TEST(Synth, SparseR1OpensAndHasThePublishedNumbers) {
 TEST(Synth, SparseIntegersKeepTheirShapes) {
   const TempFolder folder;
   SynthOptions options{
-      .config_text = *KnownConfig("moonlight"), .layers = 4, .format = "int4-g128", .sparse = true};
+      .config_text = FindKnownModel("moonlight")->config, .layers = 4, .format = "int4-g128", .sparse = true};
   ASSERT_TRUE(Synthesise(options, folder.path(), {}).has_value());
   const Checkpoint checkpoint = OpenOrDie(folder.path());
   EXPECT_EQ(FormatName(*checkpoint.Find({WeightRole::kExpertDown, LayerId{3}, ExpertId{63}})), "int4-g128");

@@ -1,0 +1,202 @@
+#include "tools/prediction.h"
+
+#include <fcntl.h>
+#include <fmt/chrono.h>
+#include <fmt/core.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <ctime>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "runtime/core/file.h"
+#include "runtime/core/handle.h"
+#include "runtime/core/json_guard.h"
+#include "runtime/core/printable.h"
+#include "runtime/hardware_read.h"
+#include "tools/fit_model.h"
+#include "tools/hardware_cache.h"
+
+namespace moraine::tools {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+double Percent(double measured, double predicted) {
+  return predicted > 0 ? 100 * (measured / predicted - 1) : 0;
+}
+
+Json FiguresJson(const RunFigures& f) {
+  return {{"decode_tok_s", f.decode_tok_s},
+          {"prefill_tok_s", f.prefill_tok_s},
+          {"hit_rate", f.hit_rate},
+          {"nvme_bytes_per_token", f.nvme_bytes_per_token}};
+}
+
+RunFigures ParseFigures(const nlohmann::json& json) {
+  return {.decode_tok_s = json.value("decode_tok_s", 0.0),
+          .prefill_tok_s = json.value("prefill_tok_s", 0.0),
+          .hit_rate = json.value("hit_rate", 0.0),
+          .nvme_bytes_per_token = json.value("nvme_bytes_per_token", 0.0)};
+}
+
+RunFigures PredictedFigures(const Forecast& f) {
+  return {.decode_tok_s = f.decode.tok_s,
+          .prefill_tok_s = f.prefill.tok_s,
+          .hit_rate = f.hits.expected,
+          .nvme_bytes_per_token = f.nvme_bytes_per_token};
+}
+
+Json EntryJson(const HistoryEntry& e) {
+  return {{"schema", 1},
+          {"date", e.date},
+          {"command", e.command},
+          {"model", e.model},
+          {"fingerprint", e.fingerprint},
+          {"measured_rates", e.measured_rates},
+          {"limit", e.limit},
+          {"predicted", FiguresJson(e.predicted)},
+          {"measured", FiguresJson(e.measured)}};
+}
+
+std::optional<HistoryEntry> ParseEntry(const std::string& line) {
+  const auto json = ParseJson(line, "history");
+  if (!json.has_value() || !json->is_object()) return std::nullopt;
+  try {
+    if (json->value("schema", 0) != 1) return std::nullopt;
+    return HistoryEntry{.date = json->value("date", ""),
+                        .command = json->value("command", ""),
+                        .model = json->value("model", ""),
+                        .fingerprint = json->value("fingerprint", ""),
+                        .measured_rates = json->value("measured_rates", false),
+                        .predicted = ParseFigures(json->value("predicted", nlohmann::json::object())),
+                        .measured = ParseFigures(json->value("measured", nlohmann::json::object())),
+                        .limit = json->value("limit", "")};
+  } catch (const nlohmann::json::exception&) {  // a field of another type
+    return std::nullopt;
+  }
+}
+
+}  // namespace
+
+std::optional<Prediction> Predict(const Engine& engine, const std::string& model, int64_t prompt_tokens,
+                                  int64_t tokens, bool forced) {
+  const bool even = !forced && IsSynthetic(model);
+  auto hardware = ReadHardware(model, {.nvml = ""});
+  if (!hardware.has_value()) return std::nullopt;
+  Prediction prediction;
+  prediction.fingerprint = hardware->fingerprint;
+  if (const std::string path = HardwareCachePath(); !path.empty()) {
+    const CachedRates cached = LoadHardwareCache(path, hardware->fingerprint);
+    if (cached.rates) ApplyMeasured(*cached.rates, &*hardware);
+  }
+  prediction.measured_rates = hardware->rates.memory_read.origin == Origin::kMeasured;
+  const ForecastOptions options{.position = static_cast<double>(prompt_tokens) + static_cast<double>(tokens) / 2,
+                                .prompt_tokens = static_cast<double>(std::max<int64_t>(1, prompt_tokens)),
+                                .chunk = static_cast<double>(engine.prefill_chunk()),
+                                .hits = HitRateOf(even ? "even" : "drifting", SlotShare(engine.plan()))};
+  prediction.forecast = MakeForecast(engine.work(), engine.plan(), hardware->rates, options);
+  return prediction;
+}
+
+Json PredictionJson(const Prediction& p) {
+  const Forecast& f = p.forecast;
+  Json json = {{"decode_tok_s", f.decode.tok_s},
+               {"low", f.decode.low},
+               {"high", f.decode.high},
+               {"limit", f.decode.limit},
+               {"prefill_tok_s", f.prefill.tok_s},
+               {"hit_rate", f.hits.expected},
+               {"nvme_bytes_per_token", f.nvme_bytes_per_token},
+               {"rates", p.measured_rates ? "measured" : "assumed"},
+               {"stages", Json::object()}};
+  for (const Stage& stage : f.decode.stages) json["stages"][stage.name] = stage.seconds;
+  return json;
+}
+
+std::string PredictionText(const Prediction& p, const RunFigures& measured) {
+  const Speed& decode = p.forecast.decode;
+  return fmt::format("predicted (rates {}): decode {:.2f} tok/s ({:.2f} to {:.2f}), limit {}; measured {:.2f}, {:+.0f} %; "
+                     "prefill {:.1f}, measured {:.1f}, {:+.0f} %; hit rate {:.0f} %, measured {:.0f} %",
+                     p.measured_rates ? "measured" : "assumed; moraine fitcheck --measure", decode.tok_s,
+                     decode.low, decode.high, decode.limit, measured.decode_tok_s,
+                     Percent(measured.decode_tok_s, decode.tok_s), p.forecast.prefill.tok_s,
+                     measured.prefill_tok_s, Percent(measured.prefill_tok_s, p.forecast.prefill.tok_s),
+                     100 * p.forecast.hits.expected, 100 * measured.hit_rate);
+}
+
+std::string HistoryPath() {
+  const char* state = std::getenv("XDG_STATE_HOME");
+  if (state != nullptr && *state == '/') return fmt::format("{}/moraine/history.jsonl", state);
+  const char* home = std::getenv("HOME");
+  return home == nullptr || *home != '/' ? ""
+                                         : fmt::format("{}/.local/state/moraine/history.jsonl", home);
+}
+
+void AppendHistory(const std::string& path, const std::string& command, const std::string& model,
+                   const Prediction& prediction, const RunFigures& measured) {
+  if (path.empty()) return;
+  const HistoryEntry entry{.date = fmt::format("{:%FT%TZ}", fmt::gmtime(std::time(nullptr))),
+                           .command = command,
+                           .model = model,
+                           .fingerprint = prediction.fingerprint,
+                           .measured_rates = prediction.measured_rates,
+                           .predicted = PredictedFigures(prediction.forecast),
+                           .measured = measured,
+                           .limit = prediction.forecast.decode.limit};
+  const std::string line = fmt::format(
+      "{}\n", EntryJson(entry).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
+  std::error_code ignored;
+  const std::filesystem::path folder = std::filesystem::path(path).parent_path();
+  std::filesystem::create_directories(folder.parent_path(), ignored);
+  ::mkdir(folder.c_str(), 0700);
+  // Appended in one call, so that two runs' lines do not mix.
+  const Handle<FdTraits> fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600));
+  if (fd.get() >= 0) (void)!::write(fd.get(), line.data(), line.size());
+}
+
+Result<std::vector<HistoryEntry>> ReadHistory(const std::string& path) {
+  std::ifstream file(path);
+  if (!file) {
+    return Fail(ErrorKind::kIo,
+                fmt::format("{}: no history that can be read; moraine run and moraine bench write it",
+                            Printable(path)));
+  }
+  std::vector<HistoryEntry> entries;
+  for (std::string line; std::getline(file, line);) {
+    if (auto entry = ParseEntry(line)) entries.push_back(*std::move(entry));
+  }
+  return entries;
+}
+
+std::string HistoryText(const std::vector<HistoryEntry>& entries) {
+  std::string out = fmt::format("{:<20} {:<6} {:<9} {:>9} {:>9} {:>6}  {:>6}  {}\n", "date (UTC)", "by", "rates",
+                                "predicted", "measured", "", "limit", "model");
+  std::vector<double> ratios;
+  for (const HistoryEntry& e : entries) {
+    out += fmt::format("{:<20} {:<6} {:<9} {:>9.2f} {:>9.2f} {:>+4.0f} %  {:>6}  {}\n", Printable(e.date, 20),
+                       Printable(e.command, 6), e.measured_rates ? "measured" : "assumed",
+                       e.predicted.decode_tok_s, e.measured.decode_tok_s,
+                       Percent(e.measured.decode_tok_s, e.predicted.decode_tok_s), Printable(e.limit, 6),
+                       Printable(e.model, 60));
+    if (e.predicted.decode_tok_s > 0 && e.measured_rates)
+      ratios.push_back(e.measured.decode_tok_s / e.predicted.decode_tok_s);
+  }
+  if (ratios.empty()) return out;
+  std::sort(ratios.begin(), ratios.end());
+  const auto within = std::count_if(ratios.begin(), ratios.end(), [](double r) { return r >= 0.8 && r <= 1.2; });
+  return out + fmt::format("with measured rates: median {:.2f} of what was predicted; {} of {} within 20 %\n",
+                           ratios[ratios.size() / 2], within, ratios.size());
+}
+
+Json HistoryJson(const std::vector<HistoryEntry>& entries) {
+  Json json = Json::array();
+  for (const HistoryEntry& entry : entries) json.push_back(EntryJson(entry));
+  return {{"schema", 1}, {"history", std::move(json)}};
+}
+
+}  // namespace moraine::tools

@@ -1,0 +1,69 @@
+// Predicted against measured: what a run was expected to do, what it did, and how good that has been.
+#pragma once
+
+#include <cstdint>
+#include <nlohmann/json_fwd.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "runtime/core/result.h"
+#include "runtime/engine.h"
+#include "runtime/forecast.h"
+
+namespace moraine::tools {
+
+/// What a run came to; 0: not known.
+struct RunFigures {
+  double decode_tok_s = 0;
+  double prefill_tok_s = 0;
+  double hit_rate = 0;
+  double nvme_bytes_per_token = 0;
+};
+
+struct Prediction {
+  Forecast forecast;
+  bool measured_rates = false;  // of this machine (fitcheck --measure), not assumed
+  std::string fingerprint;      // of the machine
+};
+
+/// The forecast of `engine` on this machine for a prompt of `prompt_tokens` and an answer of `tokens`.
+/// `forced`: a trace chooses the experts, not the model. Empty when the machine cannot be read: a run does not
+/// fail for it. Blocks some milliseconds.
+std::optional<Prediction> Predict(const Engine& engine, const std::string& model, int64_t prompt_tokens,
+                                  int64_t tokens, bool forced);
+
+/// {decode_tok_s, low, high, limit, prefill_tok_s, hit_rate, nvme_bytes_per_token, stages, rates}.
+nlohmann::ordered_json PredictionJson(const Prediction& prediction);
+
+/// "predicted 5.1 tok/s (4.2 to 5.9), limit ram; measured 5.3 (+4 %); ...": one line.
+std::string PredictionText(const Prediction& prediction, const RunFigures& measured);
+
+struct HistoryEntry {
+  std::string date;     // UTC, "2026-11-25T10:00:00Z"
+  std::string command;  // "run", "bench"
+  std::string model;
+  std::string fingerprint;
+  bool measured_rates = false;
+  RunFigures predicted;
+  RunFigures measured;
+  std::string limit;
+};
+
+/// $XDG_STATE_HOME/moraine/history.jsonl, or ~/.local/state in its place; empty when neither variable is set.
+std::string HistoryPath();
+
+/// Adds a line, whole or not at all; folders are made with mode 0700. A run does not fail for what the system
+/// refuses, so nothing is returned. Runs of fewer than `kLeastTokens` tokens say nothing and are left out.
+inline constexpr int64_t kLeastTokens = 8;
+void AppendHistory(const std::string& path, const std::string& command, const std::string& model,
+                   const Prediction& prediction, const RunFigures& measured);
+
+/// Oldest first; lines that are not ours are passed over. kIo when there is no file that can be read.
+Result<std::vector<HistoryEntry>> ReadHistory(const std::string& path);
+
+/// A table and, below it, the median of measured over predicted.
+std::string HistoryText(const std::vector<HistoryEntry>& entries);
+nlohmann::ordered_json HistoryJson(const std::vector<HistoryEntry>& entries);
+
+}  // namespace moraine::tools
