@@ -16,6 +16,7 @@ FitCase WithInt4Experts(FitCase fit) {
   const double ratio = fit.work.expert.bytes / before;
   fit.request.expert_bytes = static_cast<int64_t>(fit.work.expert.bytes);
   fit.request.weights[static_cast<size_t>(TensorClass::kRouted)] = 0;
+  fit.request.slots.reset();
   for (SlotClass& c : fit.request.classes) {
     for (int64_t& bytes : c.node_bytes) {
       const double smaller = std::ceil(static_cast<double>(bytes) * ratio / kBlock);
@@ -28,6 +29,7 @@ FitCase WithInt4Experts(FitCase fit) {
 FitCase WithMoreRam(FitCase fit, int64_t bytes) {
   fit.request.ram.bytes += bytes;
   fit.request.ram.source += " and more";
+  fit.request.slots.reset();
   return fit;
 }
 

@@ -65,7 +65,7 @@ std::vector<Other> Others(const FitReport& r) {
   return {one("Transformers", 2 * parameters, "RAM and VRAM, in BF16", ram + vram),
           one("vLLM", stored * 1.1, "VRAM, as published", vram),
           one("TensorRT-LLM", stored * 1.1, "VRAM, as published", vram),
-          one("llama.cpp", parameters * kQ4, "RAM and VRAM as Q4_K_M; beyond that it pages from the drive",
+          one("llama.cpp", parameters * kQ4, "RAM and VRAM as Q4_K_M; else it pages",
               ram + vram),
           one("Ollama", parameters * kQ4, "RAM and VRAM as Q4_K_M", ram + vram)};
 }

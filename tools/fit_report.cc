@@ -252,9 +252,17 @@ std::string FitText(const FitReport& r, bool explain) {
                     Wrapped("rates", RatesLine(r));
   if (explain) {
     for (const auto* figure : {&r.fit.rates.memory_read, &r.fit.rates.drive_read, &r.fit.rates.attention_flops})
-      out += Wrapped("", fmt::format("{:.3g}: {}", figure->value, figure->from));
-    for (const ExpertRate& rate : r.fit.rates.experts)
-      out += Wrapped("", fmt::format("{}: {}", rate.name, rate.decode_bytes_s.from));
+      out += Wrapped("", fmt::format("{:.1f} G/s: {}", 1e-9 * figure->value, figure->from));
+    std::vector<FormatWork> formats = r.fit.work.dense;
+    formats.push_back(r.fit.work.expert);
+    std::vector<const ExpertRate*> said;
+    for (const FormatWork& w : formats) {
+      const ExpertRate* rate = FindExpertRate(r.fit.rates, w.format, w.group);
+      if (rate == nullptr || std::find(said.begin(), said.end(), rate) != said.end()) continue;
+      said.push_back(rate);
+      out += Wrapped("", fmt::format("{}: {:.1f} GB/s: {}", rate->name, 1e-9 * rate->decode_bytes_s.value,
+                                     rate->decode_bytes_s.from));
+    }
   }
   const double position = r.fit.work.kv_bytes;
   const std::string kv =

@@ -35,6 +35,10 @@ std::string FitText(const FitReport& report, bool explain);
 /// second; the order is always the same. "schema" is raised when a field changes its meaning or goes.
 nlohmann::ordered_json FitJson(const FitReport& report);
 
+/// A page for a browser that needs no other file and no script: the tiers as bars, decode speed over memory and
+/// over context, and the text with its formulas.
+std::string FitHtml(const FitReport& report);
+
 /// Public calculators' figures beside ours, and who else could hold the model on this machine.
 std::string CompareText(const FitReport& report);
 nlohmann::ordered_json CompareJson(const FitReport& report);

@@ -4,6 +4,7 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <charconv>
+#include <cmath>
 #include <cstdlib>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -18,9 +19,11 @@
 #include "tools/engine_flags.h"
 #include "tools/fit_report.h"
 #include "tools/hardware_cache.h"
+#include "tools/inspect_report.h"
 #include "tools/interrupt.h"
 #include "tools/measure.h"
 #include "tools/prediction.h"
+#include "tools/replace_file.h"
 #include "tools/replay_sweep.h"
 #include "tools/stated_hardware.h"
 
@@ -34,6 +37,8 @@ struct Flags {
   std::string curve;
   std::string trace;
   std::vector<std::string> require;
+  std::string html;
+  std::string emit_policy;
   int64_t prompt_tokens = 512;
   int64_t position = 1024;
   bool measure = false;
@@ -98,6 +103,7 @@ class FitCheck {
       for (const std::string& warning : report.answer->plan.warnings) notices_.push_back(warning);
     } else if (answer.error().kind == ErrorKind::kDoesNotFit) {
       report.refusal = answer.error().message;
+      notices_.push_back(ElsewhereLine(model));
     } else {
       return tl::unexpected(answer.error());
     }
@@ -105,6 +111,9 @@ class FitCheck {
     report.notices = notices_;
     if (model.origin == "folder" && !model.checkpoint.shape().sparse && report.answer)
       report.verify = fmt::format("moraine bench {} --ctx {} --tokens 64", model.name, context_);
+    if (!flags_.html.empty()) MORAINE_RETURN_IF_ERROR(ReplaceFile(flags_.html, FitHtml(report)));
+    if (!flags_.emit_policy.empty() && report.answer)
+      MORAINE_RETURN_IF_ERROR(EmitPolicy(options, hardware, *report.answer));
     return Print(report, requirements);
   }
 
@@ -136,6 +145,11 @@ class FitCheck {
         const ResolvedPolicy resolved,
         ResolveFlags(flags_.engine.policy, [](const char* name) { return std::getenv(name); }));
     for (const std::string& notice : resolved.notices) notices_.push_back(notice);
+    fingerprint_ = resolved.policy.measured.fingerprint.value_or("");
+    for (const ResolvedKey& row : resolved.keys) {
+      if (!std::holds_alternative<std::monostate>(row.value))
+        policy_.Set({.key = row.key, .value = row.value, .where = row.where});
+    }
     EngineOptions options;
     ApplyPolicy(resolved.policy, &options);
     return options;
@@ -144,6 +158,8 @@ class FitCheck {
   Result<Hardware> Machine(const FitModel& model, const EngineOptions& options) {
     const std::string path = model.origin == "folder" ? model.name : ".";
     MORAINE_ASSIGN_OR_RETURN(Hardware hardware, ReadHardware(path));
+    if (!fingerprint_.empty() && fingerprint_ != hardware.fingerprint)
+      notices_.push_back(fmt::format("the policy was made on another machine: {}", fingerprint_));
     const std::string cache = HardwareCachePath();
     if (flags_.measure) {
       MORAINE_ASSIGN_OR_RETURN(const MeasuredRates measured, MeasureHardware(hardware, path, {}));
@@ -244,6 +260,41 @@ class FitCheck {
     return {};
   }
 
+  // What does not fit here runs on GPUs that hold all of it: nodes of eight with 80 GB, a tenth left for the rest.
+  static std::string ElsewhereLine(const FitModel& model) {
+    constexpr double kNodeBytes = 8 * 80e9 * 0.9;
+    const auto bytes = static_cast<double>(FiguresOf(model.checkpoint).bytes);
+    const int nodes = static_cast<int>(std::ceil(bytes / kNodeBytes));
+    return fmt::format("elsewhere, with {} node{} of eight GPUs of 80 GB: vllm serve {} --tensor-parallel-size 8{}",
+                       nodes, nodes == 1 ? "" : "s", model.name,
+                       nodes == 1 ? "" : fmt::format(" --pipeline-parallel-size {}", nodes));
+  }
+
+  // What was asked for and what the plan made of it: reading it back gives the same plan.
+  Status EmitPolicy(const EngineOptions& options, const Hardware& hardware, const FitAnswer& answer) {
+    const Plan& plan = answer.plan;
+    const auto set = [&](std::string_view name, PolicyValue value) -> Status {
+      MORAINE_ASSIGN_OR_RETURN(const PolicyKey* key, FindPolicyKey(name));
+      policy_.Set({.key = key, .value = std::move(value), .where = ""});
+      return {};
+    };
+    MORAINE_RETURN_IF_ERROR(set("memory.ram", plan.tier("ram").have));
+    MORAINE_RETURN_IF_ERROR(set("context.tokens", context_));
+    MORAINE_RETURN_IF_ERROR(set("context.kv_type", std::string(Name(options.kv_type))));
+    MORAINE_RETURN_IF_ERROR(set("prefill.chunk", int64_t{options.prefill_chunk}));
+    if (!plan.slots.empty()) {
+      int64_t slots = 0;
+      for (const int32_t n : plan.slots) slots += n;
+      MORAINE_RETURN_IF_ERROR(set("cache.slots", slots));
+      MORAINE_RETURN_IF_ERROR(set("cache.staging", int64_t{plan.staging}));
+      MORAINE_RETURN_IF_ERROR(set("cache.floor_ram", int64_t{plan.floor}));
+    }
+    MORAINE_RETURN_IF_ERROR(set("measured.fingerprint", hardware.fingerprint));
+    policy_.figures["predicted_decode_tok_s"] = answer.forecast.decode.tok_s;
+    policy_.figures["predicted_prefill_tok_s"] = answer.forecast.prefill.tok_s;
+    return ReplaceFile(flags_.emit_policy, PolicyText(policy_));
+  }
+
   static bool Holds(const Requirement& requirement, const FitReport& report) {
     double value = static_cast<double>(report.largest_context);
     if (requirement.figure != "context") {
@@ -280,6 +331,8 @@ class FitCheck {
 
   Flags flags_;
   int64_t context_ = 0;
+  PolicyLayer policy_;       // what somebody set
+  std::string fingerprint_;  // of the machine a policy was made on
   std::vector<std::string> notices_;
 };
 
@@ -298,6 +351,8 @@ void AddFlags(CLI::App* command, Flags* flags) {
   command->add_option("--trace", flags->trace, "Hit rates from this trace (moraine run --trace)");
   command->add_option("--require", flags->require, "'decode>=5': exit code 1 unless it holds; repeatable")
       ->allow_extra_args(false);
+  command->add_option("--html", flags->html, "Write the report as a page for a browser");
+  command->add_option("--emit-policy", flags->emit_policy, "Write the plan as a policy file");
   command->add_flag("--measure", flags->measure, "Measure this machine first (seconds) and keep the figures");
   command->add_flag("--explain", flags->explain, "Show every formula and where each rate comes from");
   command->add_flag("--compare", flags->compare, "Beside public calculators and other engines");

@@ -75,8 +75,8 @@ std::string SvgOf(const Plot& plot) {
     const double y = most_y * i / 5;
     svg += fmt::format("<path d=\"M{:.1f} {:.1f}V{:.1f}M{:.1f} {:.1f}H{:.1f}\" stroke=\"#ddd\"/>\n", at_x(x),
                        kTop, kHeight - kBottom, kLeft, at_y(y), kWidth - kRight);
-    svg += Text(at_x(x), kHeight - kBottom + 16, "middle", fmt::format("{:.3g}", x));
-    svg += Text(kLeft - 6, at_y(y) + 4, "end", fmt::format("{:.3g}", y));
+    svg += Text(at_x(x), kHeight - kBottom + 16, "middle", fmt::format("{:.6g}", x));
+    svg += Text(kLeft - 6, at_y(y) + 4, "end", fmt::format("{:.6g}", y));
   }
   for (size_t i = 0; i < plot.curves.size(); ++i) {
     const Curve& curve = plot.curves[i];
