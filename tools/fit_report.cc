@@ -280,7 +280,7 @@ std::string FitText(const FitReport& r, bool explain) {
                                         Decimal(r.answer->forecast.load_bytes),
                                         Duration(r.answer->forecast.load_s)));
   } else {
-    out += fmt::format("\n{}{}", Wrapped("fits", fmt::format("no: {}", r.refusal)), Wrapped("kv", kv));
+    out += fmt::format("\n{}{}", Wrapped("verdict", r.refusal), Wrapped("kv", kv));
   }
   std::string_view name = "next";
   for (const NextStep& step : r.next) {
