@@ -51,41 +51,33 @@ std::string List(const std::vector<Need>& needs) {
 
 int64_t Keys(const SlotClass& c, const ModelShape& shape) { return int64_t{c.layers} * shape.experts; }
 
-// Slots of each class for `budget` bytes, or for `wanted` slots in all: the least each, the rest in
-// proportion to layers; what a class that is full cannot use goes to the others.
+// Slots of each class for `budget` bytes, or for `wanted` slots in all: the least each, and so many a layer
+// more, the same number for all, that just fits; a class that is full takes no more. That number only grows
+// with the budget, and so do all classes.
 std::vector<int32_t> Divide(const ModelShape& shape, const PlanRequest& r, double budget) {
   const size_t count = r.classes.size();
   std::vector<double> slots(count);
-  std::vector<double> keys(count);
-  double left = budget;
-  double left_slots = static_cast<double>(r.slots.value_or(INT64_MAX));
-  const auto give = [&](size_t c, double more) {
-    slots[c] += more;
-    left -= more * static_cast<double>(r.classes[c].bytes());
-    left_slots -= more;
+  const auto wanted = static_cast<double>(r.slots.value_or(INT64_MAX));
+  const auto fits = [&](double per_layer) {
+    double bytes = 0;
+    double sum = 0;
+    for (size_t c = 0; c < count; ++c) {
+      const auto keys = static_cast<double>(Keys(r.classes[c], shape));
+      const double least = std::min<double>(StagingSlots(shape.top_k, 0), keys);
+      // The small amount makes up for a product just below a whole number.
+      slots[c] = std::min(keys, least + std::floor(per_layer * r.classes[c].layers + 1e-6));
+      bytes += slots[c] * static_cast<double>(r.classes[c].bytes());
+      sum += slots[c];
+    }
+    return bytes <= budget && sum <= wanted;
   };
-  for (size_t c = 0; c < count; ++c) {
-    keys[c] = static_cast<double>(Keys(r.classes[c], shape));
-    give(c, std::min<double>(StagingSlots(shape.top_k, 0), keys[c]));
-  }
-  // A round fills a class or is the last.
-  for (bool again = true; std::exchange(again, false);) {
-    double layers = 0;
-    double layers_bytes = 0;
-    for (size_t c = 0; c < count; ++c) {
-      if (slots[c] >= keys[c]) continue;
-      layers += r.classes[c].layers;
-      layers_bytes += r.classes[c].layers * static_cast<double>(r.classes[c].bytes());
-    }
-    if (layers == 0) break;
-    const double per_layer = std::max(0.0, std::min(left / layers_bytes, left_slots / layers));
-    for (size_t c = 0; c < count; ++c) {
-      if (slots[c] >= keys[c]) continue;
-      // The small amount makes up for a quotient just below a whole number.
-      const double more = std::min(keys[c] - slots[c], std::floor(per_layer * r.classes[c].layers + 1e-6));
-      give(c, more);
-      again = again || (more > 0 && slots[c] >= keys[c]);
-    }
+  double low = 0;
+  double high = shape.experts;
+  if (!fits(high)) {
+    // Down to neighbouring numbers.
+    for (double middle = high / 2; middle > low && middle < high; middle = low + (high - low) / 2)
+      (fits(middle) ? low : high) = middle;
+    fits(low);
   }
   return {slots.begin(), slots.end()};
 }
