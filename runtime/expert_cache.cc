@@ -29,6 +29,21 @@ SlotTableOptions TableOptions(const ExpertCacheOptions& o, const SlotClass& c, i
           .second_touch = o.second_touch};
 }
 
+// Of uses counted over all MoE layers, those of the layers that share a class's slots, in its order of keys.
+std::vector<float> ProfileOf(std::span<const float> all, std::span<const int32_t> class_of_layer, size_t c,
+                             int32_t experts) {
+  std::vector<float> uses;
+  const auto row = static_cast<size_t>(experts);
+  for (size_t l = 0; (l + 1) * row <= all.size(); ++l) {
+    if (static_cast<size_t>(class_of_layer[l]) != c) continue;
+    const auto layer = all.subspan(l * row, row);
+    uses.insert(uses.end(), layer.begin(), layer.end());
+  }
+  // A class of MTP layers alone has none counted, which the policy takes for no profile.
+  if (!all.empty() && uses.empty()) uses.push_back(0);
+  return uses;
+}
+
 }  // namespace
 
 struct ExpertCache::Slot {
@@ -89,12 +104,21 @@ Result<std::unique_ptr<ExpertCache>> ExpertCache::Open(std::shared_ptr<const Che
   MORAINE_CHECK_EQ(options.slots.size(), layout.classes().size());
   std::unique_ptr<ExpertCache> cache(
       new ExpertCache(std::move(checkpoint), std::move(layout), weights, options.prefetch));
+  const auto class_of_layer = cache->layout_.class_of_layer();
+  const size_t counted = options.eviction.profile.size();
+  if (counted != 0 && counted != static_cast<size_t>(shape.moe_layers() * shape.experts)) {
+    return Fail(ErrorKind::kUsage,
+                fmt::format("the profile counts {} experts; this model has {}: it is another model's trace",
+                            counted, shape.moe_layers() * shape.experts));
+  }
   StreamerOptions streamer = options.streamer;
   for (size_t c = 0; c < options.slots.size(); ++c) {
     const SlotClass& size = cache->layout_.classes()[c];
     const int32_t slots = std::min(options.slots[c], size.layers * shape.experts);
+    EvictionOptions of_class = options.eviction;
+    of_class.profile = ProfileOf(options.eviction.profile, class_of_layer, c, shape.experts);
     MORAINE_ASSIGN_OR_RETURN(std::unique_ptr<Eviction> eviction,
-                             MakeEviction(options.eviction, size.layers * shape.experts));
+                             MakeEviction(of_class, size.layers * shape.experts));
     auto pool =
         std::make_unique<Pool>(TableOptions(options, size, shape.experts, slots), std::move(eviction), c);
     pool->node_bytes = size.node_bytes;
@@ -111,7 +135,6 @@ Result<std::unique_ptr<ExpertCache>> ExpertCache::Open(std::shared_ptr<const Che
     }
     cache->pools_.push_back(std::move(pool));
   }
-  const auto class_of_layer = cache->layout_.class_of_layer();
   for (size_t l = 0; l < class_of_layer.size(); ++l) {
     cache->pools_[static_cast<size_t>(class_of_layer[l])]->layers.push_back(
         LayerId{shape.dense_layers + static_cast<int32_t>(l)});

@@ -10,6 +10,8 @@
 #include <fstream>
 #include <sstream>
 
+#include "policies/replay.h"
+#include "tools/load_trace.h"
 #include "tools/progress_bar.h"
 
 namespace moraine::tools {
@@ -35,7 +37,16 @@ Result<EngineOptions> MakeEngineOptions(const EngineFlags& flags) {
   EngineOptions options;
   options.progress = ProgressBar("loading");
   ApplyPolicy(resolved.policy, &options);
+  MORAINE_RETURN_IF_ERROR(ApplyProfile(resolved.policy, &options));
   return options;
+}
+
+Status ApplyProfile(const Policy& policy, EngineOptions* options) {
+  if (!policy.cache.profile) return {};
+  const auto trace = LoadTrace(*policy.cache.profile);
+  if (!trace.has_value()) return Fail(trace.error(), "cache.profile");
+  options->experts.eviction.profile = CountUses(trace->routing);
+  return {};
 }
 
 void ApplyPolicy(const Policy& policy, EngineOptions* options) {

@@ -27,6 +27,10 @@ void AddEngineFlags(CLI::App& command, EngineFlags* flags);
 /// was set and which of it changes nothing; shows a loading bar on a terminal.
 Result<EngineOptions> MakeEngineOptions(const EngineFlags& flags);
 
+/// The uses that policy pinned goes by: those of the trace that cache.profile names. Nothing without one. kIo
+/// names the file.
+Status ApplyProfile(const Policy& policy, EngineOptions* options);
+
 /// What of a policy the engine has options for today; the rest of `options` stays.
 void ApplyPolicy(const Policy& policy, EngineOptions* options);
 

@@ -24,7 +24,7 @@
 #include "tools/measure.h"
 #include "tools/prediction.h"
 #include "tools/replace_file.h"
-#include "tools/replay_sweep.h"
+#include "tools/load_trace.h"
 #include "tools/stated_hardware.h"
 
 namespace moraine::tools {
@@ -152,6 +152,7 @@ class FitCheck {
     }
     EngineOptions options;
     ApplyPolicy(resolved.policy, &options);
+    MORAINE_RETURN_IF_ERROR(ApplyProfile(resolved.policy, &options));
     return options;
   }
 

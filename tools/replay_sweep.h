@@ -45,15 +45,6 @@ struct SweepRow {
 /// most: hindsight, not a forecast. kUsage names the option that cannot be.
 Result<std::vector<SweepRow>> Sweep(const RoutingTrace& trace, const SweepOptions& options);
 
-/// Reads a trace file. kIo for the file; `notice` takes what the reader says of its end.
-struct LoadedTrace {
-  RoutingTrace routing;
-  int64_t expert_bytes = 0;
-  std::string format;
-  std::string notice;
-};
-Result<LoadedTrace> LoadTrace(const std::string& path);
-
 /// A table for people.
 std::string SweepText(const std::vector<SweepRow>& rows);
 /// Hit rate over the share of experts that have a slot.

@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-#include "tools/replay_sweep.h"
+#include "tools/load_trace.h"
 
 namespace moraine::tools {
 
