@@ -1,5 +1,6 @@
 // Hit rate of the expert cache over the share of experts that have a slot, where no trace of the model is at
-// hand. Never the resident share itself: routing repeats itself, and a cache that is driven by it does better.
+// hand. Never the resident share itself: routing repeats itself, and a cache that is driven by it does
+// better.
 #pragma once
 
 #include <string>

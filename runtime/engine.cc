@@ -78,8 +78,7 @@ struct Engine::State {
   State(EngineOptions options_in, std::shared_ptr<const Checkpoint> checkpoint_in, Plan plan_in,
         std::unique_ptr<CpuBackend> cpu_in, std::unique_ptr<ModelWeights> weights_in,
         std::unique_ptr<ExpertCache> cache_in, std::unique_ptr<Dense> dense_in, int64_t context_in,
-        std::unique_ptr<StepTrace> trace_in, int32_t pages,
-        std::span<const WeightFormat> expert_formats)
+        std::unique_ptr<StepTrace> trace_in, int32_t pages, std::span<const WeightFormat> expert_formats)
       : options(std::move(options_in)),
         checkpoint(std::move(checkpoint_in)),
         shape(checkpoint->shape()),

@@ -71,20 +71,19 @@ Result<EnginePlan> PlanEngine(const Checkpoint& checkpoint, const ExpertLayout& 
                    .kv_type = options.kv_type};
   // In doubles: a shape that passes every check may still ask for more than 2^63 bytes of cache.
   const double layers = shape.layers + (options.mtp ? shape.mtp_layers : 0);
-  planned.request = {
-      .ram = std::move(ram),
-      .process = ResidentBytes() + kProcessReserve,
-      .weights = ModelWeights::BytesNeeded(checkpoint),
-      .kv = static_cast<double>(pages) * options.page_tokens * layers *
-            static_cast<double>(KvRowBytes(shape, options.kv_type)),
-      .scratch = cpu.ScratchBytes(shape, planned.dense, planned.expert_formats, options.mtp),
-      .kv_bytes_per_token = shape.layers * KvRowBytes(shape, options.kv_type),
-      .expert_bytes = layout.layers() == 0
-                          ? 0
-                          : StoredExpertBytes(layout.Matrices(LayerId{shape.dense_layers}, ExpertId{0})),
-      .classes = {layout.classes().begin(), layout.classes().end()},
-      .slots = options.experts.slots,
-      .staging = options.experts.staging};
+  planned.request = {.ram = std::move(ram),
+                     .process = ResidentBytes() + kProcessReserve,
+                     .weights = ModelWeights::BytesNeeded(checkpoint),
+                     .kv = static_cast<double>(pages) * options.page_tokens * layers *
+                           static_cast<double>(KvRowBytes(shape, options.kv_type)),
+                     .scratch = cpu.ScratchBytes(shape, planned.dense, planned.expert_formats, options.mtp),
+                     .kv_bytes_per_token = shape.layers * KvRowBytes(shape, options.kv_type),
+                     .expert_bytes = layout.layers() == 0 ? 0
+                                                          : StoredExpertBytes(layout.Matrices(
+                                                                LayerId{shape.dense_layers}, ExpertId{0})),
+                     .classes = {layout.classes().begin(), layout.classes().end()},
+                     .slots = options.experts.slots,
+                     .staging = options.experts.staging};
   MORAINE_ASSIGN_OR_RETURN(planned.plan, MakePlan(shape, planned.request));
   if (pages != planned.dense.pages) {
     return Fail(ErrorKind::kUsage,

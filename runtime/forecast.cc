@@ -25,9 +25,7 @@ double Uncertainty(Origin origin) {
 }
 
 // The three rates a forecast is made with: each figure as low, as it is, and as high as it may be.
-double At(const Figure& figure, int side) {
-  return figure.value * (1 + side * Uncertainty(figure.origin));
-}
+double At(const Figure& figure, int side) { return figure.value * (1 + side * Uncertainty(figure.origin)); }
 
 double Over(double amount, double rate) { return amount > 0 ? amount / rate : 0; }
 
@@ -36,7 +34,8 @@ std::string GbS(double rate) { return fmt::format("{:.1f} GB/s", 1e-9 * rate); }
 std::string GflopS(double rate) { return fmt::format("{:.0f} GFLOP/s", 1e-9 * rate); }
 
 // Beside bytes and products: norms, router, waking and meeting of threads, a layer and step. The shipped
-// model's four layers, which have hardly any bytes, take 0.3 to 0.5 ms a token (moraine bench models/tiny-r1).
+// model's four layers, which have hardly any bytes, take 0.3 to 0.5 ms a token (moraine bench
+// models/tiny-r1).
 constexpr double kLayerSeconds = 60e-6;
 
 class Model {
@@ -118,9 +117,7 @@ class Model {
     return DenseSeconds() + AttentionSeconds(options_.position) + moe + StepSeconds();
   }
 
-  double MissedBytes() const {
-    return (1 - Hits()) * work_.moe_layers * work_.top_k * work_.expert.bytes;
-  }
+  double MissedBytes() const { return (1 - Hits()) * work_.moe_layers * work_.top_k * work_.expert.bytes; }
 
   struct ChunkTimes {
     double dense = 0;
@@ -141,11 +138,10 @@ class Model {
     if (!work_.dense.empty())
       t.attention += Over(work_.expansion_flops * (cached + rows), RowsRate(work_.dense.front(), 64));
     if (work_.moe_layers > 0) {
-      const double touched =
-          work_.experts * (1 - std::pow(1 - work_.top_k / work_.experts, rows));
+      const double touched = work_.experts * (1 - std::pow(1 - work_.top_k / work_.experts, rows));
       const double rows_each = rows * work_.top_k / touched;
-      t.experts = work_.moe_layers * Over(2 * rows * work_.top_k * work_.expert.weights,
-                                          RowsRate(work_.expert, rows_each));
+      t.experts = work_.moe_layers *
+                  Over(2 * rows * work_.top_k * work_.expert.weights, RowsRate(work_.expert, rows_each));
       const double absent = plan_.holds_all ? 0 : 1 - SlotShare(plan_);
       t.drive = work_.moe_layers * touched * absent * ReadSeconds();
     }
@@ -243,9 +239,9 @@ Speed Prefill(const ModelWork& work, const Rates& rates, const ForecastOptions& 
   Speed speed{.tok_s = Rate(o.prompt_tokens, t.all),
               .low = Rate(o.prompt_tokens, worst.Prompt().all),
               .high = Rate(o.prompt_tokens, best.Prompt().all)};
-  speed.stages.push_back({"dense weights", "cpu", t.dense,
-                          fmt::format("{:.0f} tokens x {:.1f} GFLOP", o.prompt_tokens,
-                                      2e-9 * work.dense_weights())});
+  speed.stages.push_back(
+      {"dense weights", "cpu", t.dense,
+       fmt::format("{:.0f} tokens x {:.1f} GFLOP", o.prompt_tokens, 2e-9 * work.dense_weights())});
   speed.stages.push_back({"attention", "cpu", t.attention,
                           fmt::format("{:.0f} tokens over {:.0f} positions at the mean, {}", o.prompt_tokens,
                                       o.prompt_tokens / 2, GflopS(rates.attention_flops.value))});
@@ -255,8 +251,9 @@ Speed Prefill(const ModelWork& work, const Rates& rates, const ForecastOptions& 
                                         2e-9 * work.moe_layers * work.top_k * work.expert.weights, o.chunk)});
   }
   if (t.drive > 0) {
-    speed.stages.push_back({"experts from the drive", "nvme", t.drive,
-                            fmt::format("what has no slot, once a chunk, at {}", GbS(rates.drive_read.value))});
+    speed.stages.push_back(
+        {"experts from the drive", "nvme", t.drive,
+         fmt::format("what has no slot, once a chunk, at {}", GbS(rates.drive_read.value))});
   }
   speed.limit = LongestResource(speed.stages);
   return speed;

@@ -1,8 +1,8 @@
 // Forecast: how fast a plan will run on a machine, from bytes, operations and rates. Pure.
 //
-// Decode, one sequence: dense weights and the cache are read once a token; in each MoE layer the K experts run
-// beside the shared one while those that are missing are read, and the last to come runs alone. Prompts: the
-// same by chunks, each expert that a chunk touches read once. docs/fitcheck.md has the formulas.
+// Decode, one sequence: dense weights and the cache are read once a token; in each MoE layer the K experts
+// run beside the shared one while those that are missing are read, and the last to come runs alone. Prompts:
+// the same by chunks, each expert that a chunk touches read once. docs/fitcheck.md has the formulas.
 #pragma once
 
 #include <cstdint>
@@ -18,11 +18,11 @@
 namespace moraine {
 
 struct ForecastOptions {
-  double position = 1024;        // tokens in the cache while the answer is written
+  double position = 1024;  // tokens in the cache while the answer is written
   double prompt_tokens = 512;
-  double chunk = 256;            // rows of a prompt's step
-  HitRate hits;                  // of decode, where not all experts have a slot
-  std::string hits_from;         // "curve drifting", "trace T"
+  double chunk = 256;     // rows of a prompt's step
+  HitRate hits;           // of decode, where not all experts have a slot
+  std::string hits_from;  // "curve drifting", "trace T"
 };
 
 /// A part of the time that its resource is busy with.

@@ -23,18 +23,18 @@ struct FormatWork {
 struct ModelWork {
   // Read once a step, whatever its rows: attention, dense and shared MLPs, router.
   std::vector<FormatWork> dense;
-  FormatWork head;          // read once a step too; multiplied with the rows whose logits are wanted
-  FormatWork shared;        // of `dense`: the shared experts, which run while experts are read
-  FormatWork expert;        // one routed expert
-  double moe_layers = 0;    // MTP layers not counted
-  double layers = 0;        // likewise
-  double experts = 0;       // of a layer
+  FormatWork head;        // read once a step too; multiplied with the rows whose logits are wanted
+  FormatWork shared;      // of `dense`: the shared experts, which run while experts are read
+  FormatWork expert;      // one routed expert
+  double moe_layers = 0;  // MTP layers not counted
+  double layers = 0;      // likewise
+  double experts = 0;     // of a layer
   double top_k = 0;
-  double attention_flops = 0;     // a token and cached position, all layers, as decode computes it (absorbed)
-  double prompt_flops = 0;        // the same as prompts compute it (K and V expanded)
-  double expansion_flops = 0;     // of a cached position, once a chunk of a prompt: K and V of all layers
-  double kv_bytes = 0;            // a cached position, all layers
-  double stored_bytes = 0;        // of all files' tensors that a run reads when all is loaded
+  double attention_flops = 0;  // a token and cached position, all layers, as decode computes it (absorbed)
+  double prompt_flops = 0;     // the same as prompts compute it (K and V expanded)
+  double expansion_flops = 0;  // of a cached position, once a chunk of a prompt: K and V of all layers
+  double kv_bytes = 0;         // a cached position, all layers
+  double stored_bytes = 0;     // of all files' tensors that a run reads when all is loaded
   double embedding_row_bytes = 0;
 
   double dense_bytes() const;

@@ -65,18 +65,18 @@ std::vector<Other> Others(const FitReport& r) {
   return {one("Transformers", 2 * parameters, "RAM and VRAM, in BF16", ram + vram),
           one("vLLM", stored * 1.1, "VRAM, as published", vram),
           one("TensorRT-LLM", stored * 1.1, "VRAM, as published", vram),
-          one("llama.cpp", parameters * kQ4, "RAM and VRAM as Q4_K_M; else it pages",
-              ram + vram),
+          one("llama.cpp", parameters * kQ4, "RAM and VRAM as Q4_K_M; else it pages", ram + vram),
           one("Ollama", parameters * kQ4, "RAM and VRAM as Q4_K_M", ram + vram)};
 }
 
 }  // namespace
 
 std::string CompareText(const FitReport& r) {
-  std::string out = fmt::format("\n{:<26}{:>12}{:>12}  {}\n", "public calculators", "they say", "it is", "why");
+  std::string out =
+      fmt::format("\n{:<26}{:>12}{:>12}  {}\n", "public calculators", "they say", "it is", "why");
   for (const Row& row : Rows(r))
-    out += fmt::format("{:<26}{:>9.1f} GB{:>9.1f} GB\n{:<9}{}\n", row.what, 1e-9 * row.theirs, 1e-9 * row.ours, "",
-                       row.reason);
+    out += fmt::format("{:<26}{:>9.1f} GB{:>9.1f} GB\n{:<9}{}\n", row.what, 1e-9 * row.theirs,
+                       1e-9 * row.ours, "", row.reason);
   out += fmt::format("\n{:<26}{:>12}  {}\n", "others, on this machine", "need", "");
   for (const Other& other : Others(r))
     out += fmt::format("{:<26}{:>9.1f} GB  {}: {}\n", other.name, 1e-9 * other.needs,

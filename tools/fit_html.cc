@@ -34,8 +34,9 @@ std::string Escaped(const std::string& text) {
   return out;
 }
 
-constexpr std::array<const char*, 12> kColours = {"#4e79a7", "#f28e2b", "#59a14f", "#e15759", "#76b7b2", "#edc948",
-                                                  "#b07aa1", "#ff9da7", "#9c755f", "#86bcb6", "#d37295", "#a0cbe8"};
+constexpr std::array<const char*, 12> kColours = {"#4e79a7", "#f28e2b", "#59a14f", "#e15759",
+                                                  "#76b7b2", "#edc948", "#b07aa1", "#ff9da7",
+                                                  "#9c755f", "#86bcb6", "#d37295", "#a0cbe8"};
 constexpr double kBarWidth = 860;
 
 // A bar as wide as what the tier has, or as all experts for the drive; what is left stays grey.
@@ -49,16 +50,18 @@ std::string TierBar(const PlanTier& tier) {
     const double width = kBarWidth * static_cast<double>(bytes) / whole;
     const char* fill = kColours[colour++ % kColours.size()];
     const std::string label = Escaped(fmt::format("{} {}", name, HumanBytes(static_cast<double>(bytes))));
-    bar += fmt::format("<rect x=\"{:.2f}\" width=\"{:.2f}\" height=\"34\" fill=\"{}\"><title>{}</title></rect>", x,
-                       width, fill, label);
+    bar +=
+        fmt::format("<rect x=\"{:.2f}\" width=\"{:.2f}\" height=\"34\" fill=\"{}\"><title>{}</title></rect>",
+                    x, width, fill, label);
     legend += fmt::format("<span class=\"key\"><i style=\"background:{}\"></i>{}</span>\n", fill, label);
     x += width;
   }
   return fmt::format(
-      "<h3>{}: {} of {}</h3>\n<svg class=\"bar\" viewBox=\"0 0 {} 34\" preserveAspectRatio=\"none\" role=\"img\" aria-label=\"{}\"><rect "
+      "<h3>{}: {} of {}</h3>\n<svg class=\"bar\" viewBox=\"0 0 {} 34\" preserveAspectRatio=\"none\" "
+      "role=\"img\" aria-label=\"{}\"><rect "
       "width=\"{}\" height=\"34\" fill=\"#ddd\"/>{}</svg>\n<p>{}</p>\n",
-      Escaped(tier.name), HumanBytes(static_cast<double>(tier.used)), HumanBytes(static_cast<double>(tier.have)),
-      kBarWidth, Escaped(tier.name), kBarWidth, bar, legend);
+      Escaped(tier.name), HumanBytes(static_cast<double>(tier.used)),
+      HumanBytes(static_cast<double>(tier.have)), kBarWidth, Escaped(tier.name), kBarWidth, bar, legend);
 }
 
 struct SpeedCurves {
@@ -116,7 +119,8 @@ std::string FitHtml(const FitReport& r) {
   if (r.answer) {
     const Forecast& f = r.answer->forecast;
     body += fmt::format(
-        "<p class=\"big\">decode <b>{:.2f} tok/s</b> ({:.2f} to {:.2f}), limit: {}; prefill <b>{:.1f} tok/s</b> "
+        "<p class=\"big\">decode <b>{:.2f} tok/s</b> ({:.2f} to {:.2f}), limit: {}; prefill <b>{:.1f} "
+        "tok/s</b> "
         "({:.1f} to {:.1f}), limit: {}</p>\n",
         f.decode.tok_s, f.decode.low, f.decode.high, Escaped(f.decode.limit), f.prefill.tok_s, f.prefill.low,
         f.prefill.high, Escaped(f.prefill.limit));
@@ -131,9 +135,11 @@ std::string FitHtml(const FitReport& r) {
       "<meta name=\"viewport\" content=\"width=device-width\">\n<style>\n"
       "body{{font:15px/1.45 system-ui,sans-serif;max-width:900px;margin:2em auto;padding:0 1em;color:#222}}\n"
       "h3{{margin:1em 0 .3em}} .bar{{width:100%;height:34px}} .big{{font-size:1.15em}}\n"
-      ".key{{display:inline-block;margin-right:1em;white-space:nowrap}} .key i{{display:inline-block;width:.8em;"
+      ".key{{display:inline-block;margin-right:1em;white-space:nowrap}} .key "
+      "i{{display:inline-block;width:.8em;"
       "height:.8em;margin-right:.35em}}\n"
-      ".plots svg{{width:100%;height:auto;margin-bottom:1em}} pre{{overflow-x:auto;background:#f6f6f6;padding:1em;"
+      ".plots svg{{width:100%;height:auto;margin-bottom:1em}} "
+      "pre{{overflow-x:auto;background:#f6f6f6;padding:1em;"
       "font-size:12.5px}}\n</style></head>\n<body>\n{}</body></html>\n",
       Escaped(r.model.name), body);
 }

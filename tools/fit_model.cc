@@ -108,7 +108,8 @@ Result<FitModel> OpenFitModel(const std::string& source, const std::string& form
     MORAINE_ASSIGN_OR_RETURN(const std::string config, ReadText(folder ? inside : source, kMostConfigBytes));
     MORAINE_ASSIGN_OR_RETURN(Checkpoint checkpoint,
                              OpenHeadersOf(config, format.empty() ? StatedFormat(config) : format));
-    return FitModel{.name = source, .origin = "config.json", .checkpoint = std::move(checkpoint), .licence = ""};
+    return FitModel{
+        .name = source, .origin = "config.json", .checkpoint = std::move(checkpoint), .licence = ""};
   }
   auto known = FindKnownModel(source);
   if (!known.has_value()) {

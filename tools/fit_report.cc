@@ -76,9 +76,8 @@ std::string LimitName(const std::string& resource) {
 std::string ModelLine(const FitReport& r) {
   const ModelShape& s = r.fit.shape;
   const ModelFigures figures = FiguresOf(r.model.checkpoint);
-  std::string line = fmt::format(
-      "{} ({}): {} parameters in {} layers", r.model.name, r.model.origin,
-      Count(static_cast<double>(figures.parameters)), s.layers);
+  std::string line = fmt::format("{} ({}): {} parameters in {} layers", r.model.name, r.model.origin,
+                                 Count(static_cast<double>(figures.parameters)), s.layers);
   if (s.moe_layers() > 0) {
     const auto tensors = r.model.checkpoint.tensors();
     const auto routed = std::find_if(tensors.begin(), tensors.end(), [](const StoredTensor& t) {
@@ -159,14 +158,16 @@ std::string DemandLine(const FitReport& r, const FitAnswer& answer) {
   if (w.moe_layers > 0) {
     line = fmt::format("a token runs {} of {} routed experts, {}, and reads {} of other weights",
                        answer.plan.experts_per_token, answer.plan.routed_experts,
-                       Decimal(w.moe_layers * w.top_k * w.expert.bytes), Decimal(w.dense_bytes() + w.head.bytes));
+                       Decimal(w.moe_layers * w.top_k * w.expert.bytes),
+                       Decimal(w.dense_bytes() + w.head.bytes));
     const double share = SlotShare(answer.plan);
     if (!answer.plan.holds_all) {
       const HitRate& hits = answer.forecast.hits;
-      line += fmt::format("; {:.1f} % of experts have a slot, {:.0f} % ({:.0f} to {:.0f}) of uses find theirs "
-                          "there [assumed: {}], {} a token come from the drive",
-                          100 * share, 100 * hits.expected, 100 * hits.low, 100 * hits.high,
-                          r.fit.forecast.hits_from, Decimal(answer.forecast.nvme_bytes_per_token));
+      line += fmt::format(
+          "; {:.1f} % of experts have a slot, {:.0f} % ({:.0f} to {:.0f}) of uses find theirs "
+          "there [assumed: {}], {} a token come from the drive",
+          100 * share, 100 * hits.expected, 100 * hits.low, 100 * hits.high, r.fit.forecast.hits_from,
+          Decimal(answer.forecast.nvme_bytes_per_token));
     }
   } else {
     line = fmt::format("a token reads {} of weights", Decimal(w.dense_bytes() + w.head.bytes));
@@ -248,10 +249,11 @@ Json RatesJson(const Rates& rates) {
 }  // namespace
 
 std::string FitText(const FitReport& r, bool explain) {
-  std::string out = Wrapped("model", ModelLine(r)) + Wrapped("machine", MachineLine(r)) +
-                    Wrapped("rates", RatesLine(r));
+  std::string out =
+      Wrapped("model", ModelLine(r)) + Wrapped("machine", MachineLine(r)) + Wrapped("rates", RatesLine(r));
   if (explain) {
-    for (const auto* figure : {&r.fit.rates.memory_read, &r.fit.rates.drive_read, &r.fit.rates.attention_flops})
+    for (const auto* figure :
+         {&r.fit.rates.memory_read, &r.fit.rates.drive_read, &r.fit.rates.attention_flops})
       out += Wrapped("", fmt::format("{:.1f} G/s: {}", 1e-9 * figure->value, figure->from));
     std::vector<FormatWork> formats = r.fit.work.dense;
     formats.push_back(r.fit.work.expert);
@@ -266,19 +268,19 @@ std::string FitText(const FitReport& r, bool explain) {
   }
   const double position = r.fit.work.kv_bytes;
   const std::string kv =
-      fmt::format("{:.0f} B a token ({}), {} for {} tokens; at most {} tokens fit, the model knows {}", position,
-                  r.kv_type, HumanBytes(position * static_cast<double>(r.context)), r.context,
+      fmt::format("{:.0f} B a token ({}), {} for {} tokens; at most {} tokens fit, the model knows {}",
+                  position, r.kv_type, HumanBytes(position * static_cast<double>(r.context)), r.context,
                   r.largest_context, r.fit.shape.context);
   if (r.answer) {
     out += fmt::format("\n{}\n", TierTable(r.answer->plan));
     out += Wrapped("kv", kv) + Wrapped("demand", DemandLine(r, *r.answer)) + "\n";
     out += SpeedLines("decode", r.answer->forecast.decode, explain);
     out += SpeedLines("prefill", r.answer->forecast.prefill, explain);
-    out += Wrapped("start", fmt::format("{} until the first token of an answer to {:.0f} tokens, once {} "
-                                        "are loaded, which takes {}",
-                                        Duration(r.answer->forecast.first_token_s), r.fit.forecast.prompt_tokens,
-                                        Decimal(r.answer->forecast.load_bytes),
-                                        Duration(r.answer->forecast.load_s)));
+    out += Wrapped("start",
+                   fmt::format("{} until the first token of an answer to {:.0f} tokens, once {} "
+                               "are loaded, which takes {}",
+                               Duration(r.answer->forecast.first_token_s), r.fit.forecast.prompt_tokens,
+                               Decimal(r.answer->forecast.load_bytes), Duration(r.answer->forecast.load_s)));
   } else {
     out += fmt::format("\n{}{}", Wrapped("verdict", r.refusal), Wrapped("kv", kv));
   }
@@ -312,10 +314,11 @@ Json FitJson(const FitReport& r) {
                     {"position", std::llround(r.fit.forecast.position)}};
   if (r.answer) {
     const Forecast& f = r.answer->forecast;
-    json["hit_rate"] = {{"expected", f.hits.expected},
-                        {"low", f.hits.low},
-                        {"high", f.hits.high},
-                        {"from", r.answer->plan.holds_all ? "all experts have a slot" : r.fit.forecast.hits_from}};
+    json["hit_rate"] = {
+        {"expected", f.hits.expected},
+        {"low", f.hits.low},
+        {"high", f.hits.high},
+        {"from", r.answer->plan.holds_all ? "all experts have a slot" : r.fit.forecast.hits_from}};
     json["bytes_per_token"] = {{"vram", 0},
                                {"ram", std::llround(f.ram_bytes_per_token)},
                                {"nvme", std::llround(f.nvme_bytes_per_token)}};

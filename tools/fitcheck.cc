@@ -21,10 +21,10 @@
 #include "tools/hardware_cache.h"
 #include "tools/inspect_report.h"
 #include "tools/interrupt.h"
+#include "tools/load_trace.h"
 #include "tools/measure.h"
 #include "tools/prediction.h"
 #include "tools/replace_file.h"
-#include "tools/load_trace.h"
 #include "tools/stated_hardware.h"
 
 namespace moraine::tools {
@@ -64,8 +64,8 @@ Result<Requirement> ParseRequirement(const std::string& text) {
     r.at_most = text[at] == '<';
     const char* end = text.data() + text.size();
     const auto [next, error] = std::from_chars(text.data() + at + 2, end, r.least);
-    const bool known = r.figure == "decode" || r.figure == "prefill" || r.figure == "context" ||
-                       r.figure == "first-token";
+    const bool known =
+        r.figure == "decode" || r.figure == "prefill" || r.figure == "context" || r.figure == "first-token";
     if (known && error == std::errc() && next == end) return r;
   }
   return Fail(ErrorKind::kUsage,
@@ -81,7 +81,8 @@ class FitCheck {
   Result<int> Run() {
     if (flags_.history) return History();
     if (flags_.engine.model.empty())
-      return Fail(ErrorKind::kUsage, fmt::format("which model? A folder, a config.json or one of {}", KnownNames()));
+      return Fail(ErrorKind::kUsage,
+                  fmt::format("which model? A folder, a config.json or one of {}", KnownNames()));
     std::vector<Requirement> requirements;
     for (const std::string& text : flags_.require) {
       MORAINE_ASSIGN_OR_RETURN(Requirement requirement, ParseRequirement(text));
@@ -126,9 +127,10 @@ class FitCheck {
 
   Status CheckNumbers() const {
     if (flags_.prompt_tokens < 1 || flags_.position < 0) {
-      return Fail(ErrorKind::kUsage, fmt::format("--prompt-tokens is {} and --position {}; expected at least 1 "
-                                                 "and 0",
-                                                 flags_.prompt_tokens, flags_.position));
+      return Fail(ErrorKind::kUsage,
+                  fmt::format("--prompt-tokens is {} and --position {}; expected at least 1 "
+                              "and 0",
+                              flags_.prompt_tokens, flags_.position));
     }
     return flags_.curve.empty() ? Status() : CheckHitCurve(flags_.curve);
   }
@@ -137,9 +139,11 @@ class FitCheck {
   Result<EngineOptions> Options() {
     for (size_t i = 0; i < kPolicyFlags.size(); ++i) {
       auto& value = flags_.engine.policy.values[i];
-      if (std::string_view(kPolicyFlags[i].flag) == "--vram" && value) flags_.stated.vram = *std::exchange(value, {});
+      if (std::string_view(kPolicyFlags[i].flag) == "--vram" && value)
+        flags_.stated.vram = *std::exchange(value, {});
       // A machine that is not here may have kernels that this one lacks; rates follow them, scratch does not.
-      if (std::string_view(kPolicyFlags[i].flag) == "--isa" && value) flags_.stated.isa = *std::exchange(value, {});
+      if (std::string_view(kPolicyFlags[i].flag) == "--isa" && value)
+        flags_.stated.isa = *std::exchange(value, {});
     }
     MORAINE_ASSIGN_OR_RETURN(
         const ResolvedPolicy resolved,
@@ -192,9 +196,10 @@ class FitCheck {
                              }()));
     if (!options.ram) return here;
     if (*options.ram > here.bytes) {
-      notices_.push_back(fmt::format("--ram {} is more than this machine can give now ({}): this is a forecast "
-                                     "for another one",
-                                     FormatBytes(*options.ram), HumanBytes(static_cast<double>(here.bytes))));
+      notices_.push_back(
+          fmt::format("--ram {} is more than this machine can give now ({}): this is a forecast "
+                      "for another one",
+                      FormatBytes(*options.ram), HumanBytes(static_cast<double>(here.bytes))));
     }
     return MemoryLimit{*options.ram, "--ram"};
   }
@@ -204,7 +209,8 @@ class FitCheck {
     CpuOptions cpu_options{.threads = options.threads,
                            .f32_activations = options.f32_activations,
                            .switch_over = options.switch_over};
-    if (!flags_.stated.cores.empty()) cpu_options.topology = fmt::format("node:1 core:{} pu:1", hardware.cores);
+    if (!flags_.stated.cores.empty())
+      cpu_options.topology = fmt::format("node:1 core:{} pu:1", hardware.cores);
     MORAINE_ASSIGN_OR_RETURN(const std::unique_ptr<CpuBackend> cpu, CpuBackend::Create(cpu_options));
     const ExpertLayout layout(model.checkpoint, cpu->node_workers());
     // With no ceiling first: what does not fit is a part of the report.
@@ -232,10 +238,10 @@ class FitCheck {
     if (!trace.notice.empty()) notices_.push_back(trace.notice);
     const RoutingTrace& routing = trace.routing;
     if (routing.experts != fit->shape.experts || routing.top_k != fit->shape.top_k) {
-      return Fail(ErrorKind::kUsage,
-                  fmt::format("--trace {}: of a model with {} experts, {} a token; this one has {} and {}",
-                              flags_.trace, routing.experts, routing.top_k, fit->shape.experts,
-                              fit->shape.top_k));
+      return Fail(
+          ErrorKind::kUsage,
+          fmt::format("--trace {}: of a model with {} experts, {} a token; this one has {} and {}",
+                      flags_.trace, routing.experts, routing.top_k, fit->shape.experts, fit->shape.top_k));
     }
     const auto plan = MakePlan(fit->shape, fit->request);
     if (!plan.has_value() || plan->holds_all) return {};
@@ -261,14 +267,16 @@ class FitCheck {
     return {};
   }
 
-  // What does not fit here runs on GPUs that hold all of it: nodes of eight with 80 GB, a tenth left for the rest.
+  // What does not fit here runs on GPUs that hold all of it: nodes of eight with 80 GB, a tenth left for the
+  // rest.
   static std::string ElsewhereLine(const FitModel& model) {
     constexpr double kNodeBytes = 8 * 80e9 * 0.9;
     const auto bytes = static_cast<double>(FiguresOf(model.checkpoint).bytes);
     const int nodes = static_cast<int>(std::ceil(bytes / kNodeBytes));
-    return fmt::format("elsewhere, with {} node{} of eight GPUs of 80 GB: vllm serve {} --tensor-parallel-size 8{}",
-                       nodes, nodes == 1 ? "" : "s", model.name,
-                       nodes == 1 ? "" : fmt::format(" --pipeline-parallel-size {}", nodes));
+    return fmt::format(
+        "elsewhere, with {} node{} of eight GPUs of 80 GB: vllm serve {} --tensor-parallel-size 8{}", nodes,
+        nodes == 1 ? "" : "s", model.name,
+        nodes == 1 ? "" : fmt::format(" --pipeline-parallel-size {}", nodes));
   }
 
   // What was asked for and what the plan made of it: reading it back gives the same plan.
@@ -316,7 +324,8 @@ class FitCheck {
       const bool holds = Holds(requirement, report);
       met = met && holds;
       required.push_back({{"require", requirement.text}, {"holds", holds}});
-      if (!flags_.json && !holds) fmt::print(stderr, "moraine: --require {} does not hold\n", requirement.text);
+      if (!flags_.json && !holds)
+        fmt::print(stderr, "moraine: --require {} does not hold\n", requirement.text);
     }
     if (flags_.json) {
       nlohmann::ordered_json json = FitJson(report);
@@ -348,7 +357,8 @@ void AddFlags(CLI::App* command, Flags* flags) {
   command->add_option("--prompt-tokens", flags->prompt_tokens, "Length of the prompt")->capture_default_str();
   command->add_option("--position", flags->position, "Tokens in the cache while it answers")
       ->capture_default_str();
-  command->add_option("--curve", flags->curve, "Hit rates: drifting, even (default: even for random weights)");
+  command->add_option("--curve", flags->curve,
+                      "Hit rates: drifting, even (default: even for random weights)");
   command->add_option("--trace", flags->trace, "Hit rates from this trace (moraine run --trace)");
   command->add_option("--require", flags->require, "'decode>=5': exit code 1 unless it holds; repeatable")
       ->allow_extra_args(false);

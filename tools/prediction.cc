@@ -95,10 +95,11 @@ std::optional<Prediction> Predict(const Engine& engine, const std::string& model
     if (cached.rates) ApplyMeasured(*cached.rates, &*hardware);
   }
   prediction.measured_rates = hardware->rates.memory_read.origin == Origin::kMeasured;
-  const ForecastOptions options{.position = static_cast<double>(prompt_tokens) + static_cast<double>(tokens) / 2,
-                                .prompt_tokens = static_cast<double>(std::max<int64_t>(1, prompt_tokens)),
-                                .chunk = static_cast<double>(engine.prefill_chunk()),
-                                .hits = HitRateOf(even ? "even" : "drifting", SlotShare(engine.plan()))};
+  const ForecastOptions options{
+      .position = static_cast<double>(prompt_tokens) + static_cast<double>(tokens) / 2,
+      .prompt_tokens = static_cast<double>(std::max<int64_t>(1, prompt_tokens)),
+      .chunk = static_cast<double>(engine.prefill_chunk()),
+      .hits = HitRateOf(even ? "even" : "drifting", SlotShare(engine.plan()))};
   prediction.forecast = MakeForecast(engine.work(), engine.plan(), hardware->rates, options);
   return prediction;
 }
@@ -120,21 +121,21 @@ Json PredictionJson(const Prediction& p) {
 
 std::string PredictionText(const Prediction& p, const RunFigures& measured) {
   const Speed& decode = p.forecast.decode;
-  return fmt::format("predicted (rates {}): decode {:.2f} tok/s ({:.2f} to {:.2f}), limit {}; measured {:.2f}, {:+.0f} %; "
-                     "prefill {:.1f}, measured {:.1f}, {:+.0f} %; hit rate {:.0f} %, measured {:.0f} %",
-                     p.measured_rates ? "measured" : "assumed; moraine fitcheck --measure", decode.tok_s,
-                     decode.low, decode.high, decode.limit, measured.decode_tok_s,
-                     Percent(measured.decode_tok_s, decode.tok_s), p.forecast.prefill.tok_s,
-                     measured.prefill_tok_s, Percent(measured.prefill_tok_s, p.forecast.prefill.tok_s),
-                     100 * p.forecast.hits.expected, 100 * measured.hit_rate);
+  return fmt::format(
+      "predicted (rates {}): decode {:.2f} tok/s ({:.2f} to {:.2f}), limit {}; measured {:.2f}, {:+.0f} %; "
+      "prefill {:.1f}, measured {:.1f}, {:+.0f} %; hit rate {:.0f} %, measured {:.0f} %",
+      p.measured_rates ? "measured" : "assumed; moraine fitcheck --measure", decode.tok_s, decode.low,
+      decode.high, decode.limit, measured.decode_tok_s, Percent(measured.decode_tok_s, decode.tok_s),
+      p.forecast.prefill.tok_s, measured.prefill_tok_s,
+      Percent(measured.prefill_tok_s, p.forecast.prefill.tok_s), 100 * p.forecast.hits.expected,
+      100 * measured.hit_rate);
 }
 
 std::string HistoryPath() {
   const char* state = std::getenv("XDG_STATE_HOME");
   if (state != nullptr && *state == '/') return fmt::format("{}/moraine/history.jsonl", state);
   const char* home = std::getenv("HOME");
-  return home == nullptr || *home != '/' ? ""
-                                         : fmt::format("{}/.local/state/moraine/history.jsonl", home);
+  return home == nullptr || *home != '/' ? "" : fmt::format("{}/.local/state/moraine/history.jsonl", home);
 }
 
 void AppendHistory(const std::string& path, const std::string& command, const std::string& model,
@@ -148,8 +149,8 @@ void AppendHistory(const std::string& path, const std::string& command, const st
                            .predicted = PredictedFigures(prediction.forecast),
                            .measured = measured,
                            .limit = prediction.forecast.decode.limit};
-  const std::string line = fmt::format(
-      "{}\n", EntryJson(entry).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
+  const std::string line =
+      fmt::format("{}\n", EntryJson(entry).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
   std::error_code ignored;
   const std::filesystem::path folder = std::filesystem::path(path).parent_path();
   std::filesystem::create_directories(folder.parent_path(), ignored);
@@ -174,8 +175,8 @@ Result<std::vector<HistoryEntry>> ReadHistory(const std::string& path) {
 }
 
 std::string HistoryText(const std::vector<HistoryEntry>& entries) {
-  std::string out = fmt::format("{:<20} {:<6} {:<9} {:>9} {:>9} {:>6}  {:>6}  {}\n", "date (UTC)", "by", "rates",
-                                "predicted", "measured", "", "limit", "model");
+  std::string out = fmt::format("{:<20} {:<6} {:<9} {:>9} {:>9} {:>6}  {:>6}  {}\n", "date (UTC)", "by",
+                                "rates", "predicted", "measured", "", "limit", "model");
   std::vector<double> ratios;
   for (const HistoryEntry& e : entries) {
     out += fmt::format("{:<20} {:<6} {:<9} {:>9.2f} {:>9.2f} {:>+4.0f} %  {:>6}  {}\n", Printable(e.date, 20),
@@ -188,7 +189,8 @@ std::string HistoryText(const std::vector<HistoryEntry>& entries) {
   }
   if (ratios.empty()) return out;
   std::sort(ratios.begin(), ratios.end());
-  const auto within = std::count_if(ratios.begin(), ratios.end(), [](double r) { return r >= 0.8 && r <= 1.2; });
+  const auto within =
+      std::count_if(ratios.begin(), ratios.end(), [](double r) { return r >= 0.8 && r <= 1.2; });
   return out + fmt::format("with measured rates: median {:.2f} of what was predicted; {} of {} within 20 %\n",
                            ratios[ratios.size() / 2], within, ratios.size());
 }

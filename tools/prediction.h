@@ -28,8 +28,8 @@ struct Prediction {
 };
 
 /// The forecast of `engine` on this machine for a prompt of `prompt_tokens` and an answer of `tokens`.
-/// `forced`: a trace chooses the experts, not the model. Empty when the machine cannot be read: a run does not
-/// fail for it. Blocks some milliseconds.
+/// `forced`: a trace chooses the experts, not the model. Empty when the machine cannot be read: a run does
+/// not fail for it. Blocks some milliseconds.
 std::optional<Prediction> Predict(const Engine& engine, const std::string& model, int64_t prompt_tokens,
                                   int64_t tokens, bool forced);
 

@@ -18,7 +18,8 @@ namespace moraine::tools {
 namespace {
 
 Status Refused(const std::string& path, const char* what) {
-  return Fail(ErrorKind::kIo, fmt::format("{}: cannot be {}: {}", Printable(path), what, std::strerror(errno)));
+  return Fail(ErrorKind::kIo,
+              fmt::format("{}: cannot be {}: {}", Printable(path), what, std::strerror(errno)));
 }
 
 bool WriteAll(int fd, const std::string& text) {

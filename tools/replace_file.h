@@ -7,8 +7,8 @@
 
 namespace moraine::tools {
 
-/// Puts `text` in the place of the file at `path`, on the disk when this returns; whoever reads meanwhile sees
-/// the old file or the new one. kIo names the file and what the system refused; the old file then stays.
+/// Puts `text` in the place of the file at `path`, on the disk when this returns; whoever reads meanwhile
+/// sees the old file or the new one. kIo names the file and what the system refused; the old file then stays.
 Status ReplaceFile(const std::string& path, const std::string& text);
 
 }  // namespace moraine::tools

@@ -13,8 +13,8 @@
 #include "policies/units.h"
 #include "runtime/trace/trace_writer.h"
 #include "tools/commands.h"
-#include "tools/policy_source.h"
 #include "tools/load_trace.h"
+#include "tools/policy_source.h"
 #include "tools/replay_sweep.h"
 
 namespace moraine::tools {

@@ -42,8 +42,7 @@ void AddSynth(CLI::App& app, int* exit_code) {
   auto flags = std::make_shared<Flags>();
   CLI::App* command = app.add_subcommand(
       "synth", "Write a checkpoint of a model's geometry with random weights, to measure with");
-  command->add_option("SHAPE", flags->shape, KnownNames() + ", or a config.json")
-      ->required();
+  command->add_option("SHAPE", flags->shape, KnownNames() + ", or a config.json")->required();
   command->add_option("DIR", flags->folder, "Folder to make (or an empty one)")->required();
   command->add_option("--layers", flags->synth.layers,
                       "Layers in all, the dense ones first; no MTP layers (default: the shape's, MTP too)");

@@ -72,9 +72,9 @@ struct Known {
   std::string_view format;  // its weights are published in
 };
 // DeepSeek-R1, V3 and V3.1 differ in no number.
-constexpr Known kKnown[] = {{"deepseek-r1", kV3, "fp8"},      {"deepseek-v3", kV3, "fp8"},
-                            {"v3.1", kV3, "fp8"},             {"v2-lite", kV2Lite, "bf16"},
-                            {"moonlight", kMoonlight, "bf16"}, {"kimi-k2", kKimiK2, "fp8"}};
+constexpr Known kKnown[] = {
+    {"deepseek-r1", kV3, "fp8"},  {"deepseek-v3", kV3, "fp8"},       {"v3.1", kV3, "fp8"},
+    {"v2-lite", kV2Lite, "bf16"}, {"moonlight", kMoonlight, "bf16"}, {"kimi-k2", kKimiK2, "fp8"}};
 
 }  // namespace
 
@@ -88,8 +88,9 @@ Result<KnownModel> FindKnownModel(std::string_view name) {
   for (const Known& known : kKnown) {
     if (known.name == name) return KnownModel{known.config, std::string(known.format)};
   }
-  return Fail(ErrorKind::kUsage, fmt::format("model \"{}\" is unknown; one of {}, or the path of a config.json",
-                                             Printable(name, 160), KnownNames()));
+  return Fail(ErrorKind::kUsage,
+              fmt::format("model \"{}\" is unknown; one of {}, or the path of a config.json",
+                          Printable(name, 160), KnownNames()));
 }
 
 }  // namespace moraine

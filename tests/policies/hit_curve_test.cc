@@ -10,11 +10,11 @@ namespace moraine {
 namespace {
 
 double Replayed(double skew, double overlap, int32_t memory, double share) {
-  const RoutingTrace trace = MakeRouting(
-      {.layers = 6, .tokens = 2000, .skew = skew, .overlap = overlap, .memory = memory});
+  const RoutingTrace trace =
+      MakeRouting({.layers = 6, .tokens = 2000, .skew = skew, .overlap = overlap, .memory = memory});
   const auto slots = static_cast<int32_t>(share * 6 * 256 + 0.5);
-  const auto result = Replay(
-      trace, {.layers = 6, .experts = 256, .slots = slots, .staging = 16, .floor = 4}, EvictionOptions{});
+  const auto result = Replay(trace, {.layers = 6, .experts = 256, .slots = slots, .staging = 16, .floor = 4},
+                             EvictionOptions{});
   EXPECT_TRUE(result.has_value());
   const auto hits = static_cast<double>(result->decode.hits);
   return hits / (hits + static_cast<double>(result->decode.misses));

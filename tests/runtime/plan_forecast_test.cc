@@ -44,7 +44,8 @@ Case MakeCase(Random& random) {
   r.kv_bytes_per_token = random.Whole(1, 1e8);
   const auto classes = random.Whole(1, 5);
   for (int64_t i = 0; i < classes; ++i)
-    r.classes.push_back({.node_bytes = {4096 * random.Whole(1, 1e7)}, .layers = static_cast<int32_t>(random.Whole(1, 100))});
+    r.classes.push_back(
+        {.node_bytes = {4096 * random.Whole(1, 1e7)}, .layers = static_cast<int32_t>(random.Whole(1, 100))});
   r.expert_bytes = r.classes.front().bytes();
   for (const SlotClass& size : r.classes) c.shape.layers += size.layers;
   c.work.moe_layers = c.shape.layers;
@@ -52,7 +53,8 @@ Case MakeCase(Random& random) {
   c.work.layers = c.shape.layers;
   c.work.experts = c.shape.experts;
   c.work.top_k = c.shape.top_k;
-  c.work.expert = {.bytes = static_cast<double>(r.expert_bytes), .weights = static_cast<double>(r.expert_bytes)};
+  c.work.expert = {.bytes = static_cast<double>(r.expert_bytes),
+                   .weights = static_cast<double>(r.expert_bytes)};
   c.work.dense = {{.bytes = random.Real(1, 1e13), .weights = random.Real(1, 1e13)}};
   c.work.shared.bytes = c.work.dense[0].bytes * std::uniform_real_distribution<double>()(random.engine);
   c.work.head.bytes = random.Real(1, 1e11);
@@ -89,7 +91,8 @@ std::string Fault(const Plan& plan, const Forecast& forecast) {
     if (!sound(speed->tok_s) || !sound(speed->low) || !sound(speed->high)) return "speed";
     if (speed->low > speed->tok_s || speed->tok_s > speed->high) return "range";
   }
-  if (!sound(forecast.first_token_s) || !sound(forecast.load_s) || !sound(forecast.nvme_bytes_per_token)) return "time";
+  if (!sound(forecast.first_token_s) || !sound(forecast.load_s) || !sound(forecast.nvme_bytes_per_token))
+    return "time";
   return "";
 }
 
@@ -106,7 +109,8 @@ TEST(PlanForecast, MoreMemoryIsNeverSmallerOrSlower) {
     if (!plan.has_value()) continue;
     ++planned;
     ASSERT_TRUE(richer.has_value()) << "case " << i;
-    for (size_t s = 0; s < plan->slots.size(); ++s) ASSERT_LE(plan->slots[s], richer->slots[s]) << "case " << i;
+    for (size_t s = 0; s < plan->slots.size(); ++s)
+      ASSERT_LE(plan->slots[s], richer->slots[s]) << "case " << i;
     const Forecast before = ForecastOf(c, *plan);
     const Forecast after = ForecastOf(c, *richer);
     ASSERT_EQ(Fault(*plan, before), "") << "case " << i;

@@ -80,7 +80,8 @@ TEST(FitCheck, MoreMemoryIsNeverSlower) {
 TEST(FitCheck, AFolderAndItsPolicyGiveTheSamePlan) {
   const TempFolder folder;
   const std::string policy = folder / "plan.toml";
-  const json first = Ask({kTiny, "--ram", "80MiB", "--ctx", "512", "--set", "cache.slots=40", "--emit-policy", policy});
+  const json first =
+      Ask({kTiny, "--ram", "80MiB", "--ctx", "512", "--set", "cache.slots=40", "--emit-policy", policy});
   EXPECT_EQ(first["slots"], json::array({40}));
   const json again = Ask({kTiny, "--policy", policy});
   for (const char* key : {"slots", "kv_bytes_per_token", "expert_bytes"}) EXPECT_EQ(first[key], again[key]);
@@ -130,7 +131,9 @@ TEST(FitCheck, ComparesWithPublicCalculators) {
 TEST(FitCheck, RequirementsDecideTheExitCode) {
   EXPECT_EQ(RunMoraine({"fitcheck", kTiny, "--require", "decode>=1"}).exit_code, 0);
   EXPECT_EQ(RunMoraine({"fitcheck", kTiny, "--require", "decode>=1e9"}).exit_code, 1);
-  EXPECT_EQ(RunMoraine({"fitcheck", kTiny, "--require", "first-token<=1e9", "--require", "context>=4096"}).exit_code, 0);
+  EXPECT_EQ(RunMoraine({"fitcheck", kTiny, "--require", "first-token<=1e9", "--require", "context>=4096"})
+                .exit_code,
+            0);
   EXPECT_EQ(RunMoraine({"fitcheck", kTiny, "--require", "speed>5"}).exit_code, 2);
 }
 
@@ -149,7 +152,8 @@ TEST(FitCheck, ThePageNeedsNothingElse) {
   Ask({"deepseek-r1", "--ram", "64GiB", "--html", page});
   const std::string html = ReadFile(page);
   EXPECT_THAT(html, HasSubstr("<svg"));
-  for (const char* link : {"<script", "src=", "@import", "url("}) EXPECT_EQ(html.find(link), html.npos) << link;
+  for (const char* link : {"<script", "src=", "@import", "url("})
+    EXPECT_EQ(html.find(link), html.npos) << link;
 }
 
 TEST(FitCheck, BadInputIsRefusedByName) {
@@ -170,9 +174,11 @@ TEST(FitCheck, HistoryShowsWhatRunsCameTo) {
   ProcessOptions keep;
   keep.constrain = [&]() -> bool { return ::setenv("XDG_STATE_HOME", state.path().c_str(), 1) == 0; };
   EXPECT_EQ(RunMoraine({"fitcheck", "--history"}, keep).exit_code, 5) << "nothing has run";
-  ASSERT_EQ(RunMoraine({"run", kTiny, "--prompt-ids", "5,17,3", "--greedy", "--ignore-eos", "--max-tokens", "12"}, keep)
-                .exit_code,
-            0);
+  ASSERT_EQ(
+      RunMoraine({"run", kTiny, "--prompt-ids", "5,17,3", "--greedy", "--ignore-eos", "--max-tokens", "12"},
+                 keep)
+          .exit_code,
+      0);
   {
     std::ofstream more(state / "moraine/history.jsonl", std::ios::app);
     more << "not ours\n{\"schema\":1,\"date\":5}\n";

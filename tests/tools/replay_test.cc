@@ -123,15 +123,16 @@ TEST(Replay, OfARunHasTheRunsOwnHitRate) {
 TEST(Replay, OfAPinnedRunIsHindsight) {
   const std::string model = std::string(MORAINE_SOURCE_DIR) + "/models/tiny-r1";
   const TempFolder folder;
-  const std::vector<std::string> question = {"run", model, "--chat", "What is 348 + 275?", "--greedy", "--json"};
+  const std::vector<std::string> question = {"run",      model,   "--chat", "What is 348 + 275?",
+                                             "--greedy", "--json"};
   const auto ask = [&](std::vector<std::string> more) {
     more.insert(more.begin(), question.begin(), question.end());
     return RunMoraine(more);
   };
   ASSERT_EQ(ask({"--trace", folder / "t"}).exit_code, 0);
   const std::string profile = "cache.profile=" + (folder / "t");
-  const ProcessResult run = ask({"--set", "cache.policy=pinned", "--set", profile, "--set", "cache.slots=40", "--set",
-                                 "cache.staging=8", "--set", "cache.floor_ram=2"});
+  const ProcessResult run = ask({"--set", "cache.policy=pinned", "--set", profile, "--set", "cache.slots=40",
+                                 "--set", "cache.staging=8", "--set", "cache.floor_ram=2"});
   ASSERT_EQ(run.exit_code, 0) << run.err;
   const auto answer = nlohmann::json::parse(run.out, nullptr, false);
   const auto replay = Replay({folder / "t", "--slots", "40", "--policies", "pinned", "--floors", "2", "--set",
@@ -140,8 +141,8 @@ TEST(Replay, OfAPinnedRunIsHindsight) {
   EXPECT_NEAR(answer["hit_rate"].get<double>(), replay["hit_rate"].get<double>(), 1e-12);
 
   const std::string other = Generate(folder);
-  const ProcessResult refused = ask({"--set", "cache.policy=pinned", "--set", "cache.profile=" + other, "--set",
-                                     "cache.slots=40"});
+  const ProcessResult refused =
+      ask({"--set", "cache.policy=pinned", "--set", "cache.profile=" + other, "--set", "cache.slots=40"});
   EXPECT_EQ(refused.exit_code, 2);
   EXPECT_THAT(refused.err, HasSubstr("another model's trace"));
   EXPECT_EQ(ask({"--set", "cache.policy=pinned", "--set", "cache.profile=/nowhere"}).exit_code, 5);
