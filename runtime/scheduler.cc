@@ -225,7 +225,7 @@ void Scheduler::Loop::Drain(std::chrono::milliseconds grace) {
   std::unique_lock lock(mutex_);
   draining_ = true;
   const auto idle = [this] { return requests_.empty(); };
-  if (changed_.wait_for(lock, grace, idle)) return;
+  if (grace.count() > 0 && changed_.wait_for(lock, grace, idle)) return;
   CancelAll();
   changed_.wait(lock, idle);
 }
@@ -241,7 +241,6 @@ void Scheduler::Loop::Run() {
     StartWaiting();
     Decode();
     PrefillOne();
-    Publish();
   }
 }
 
@@ -353,6 +352,7 @@ void Scheduler::Loop::Decode() {
     while (engine_->free_pages() < pages && kept_.DropOldest()) {
     }
     const auto logits = engine_->Step(inputs);
+    Publish();
     if (!logits.has_value()) {
       if (batch.size() > 1 && logits.error().kind != ErrorKind::kDeviceLost) {
         DecodeAlone(batch);
@@ -373,6 +373,7 @@ void Scheduler::Loop::DecodeAlone(std::span<const RequestPointer> batch) {
     TakePages(*request, 1);
     const StepInput input{&*request->sequence, {&request->tokens.back(), 1}};
     const auto logits = engine_->Step({&input, 1});
+    Publish();
     logits.has_value() ? Choose(request, *logits) : EndWithError(request, logits.error());
   }
 }
@@ -415,6 +416,7 @@ void Scheduler::Loop::PrefillOne() {
   } else {
     done = engine_->Extend(&*request->sequence, chunk);
   }
+  Publish();
   if (!done.has_value()) return EndWithError(request, done.error());
   {
     const std::lock_guard lock(mutex_);
@@ -531,10 +533,10 @@ void Scheduler::Loop::End(const RequestPointer& request, Result<FinishReason> ou
   changed_.notify_all();
 }
 
+// Before the sinks hear of a step, so that who hears of an end finds it counted.
 void Scheduler::Loop::Publish() {
   const EngineStats engine = engine_->stats();
   const std::lock_guard lock(mutex_);
-  stats_.running = static_cast<int64_t>(running_.size());
   stats_.steps = engine.steps;
   stats_.engine = engine;
 }
