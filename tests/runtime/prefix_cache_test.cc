@@ -119,9 +119,7 @@ TEST_F(PrefixCacheTest, RequestsUnderWayShareTheirPrompt) {
   const auto two = Greedy(Join(system, Ids(71, 4)), 20, "a");
   const auto first = std::make_shared<RecordingSink>();
   const auto second = std::make_shared<RecordingSink>();
-  first->on_token = [&](size_t tokens) {
-    return tokens != 3 || scheduler_->Submit(two, second).has_value();
-  };
+  first->on_token = [&](size_t tokens) { return tokens != 3 || scheduler_->Submit(two, second).has_value(); };
   ASSERT_TRUE(scheduler_->Submit(one, first).has_value());
   first->Wait();
   second->Wait();
