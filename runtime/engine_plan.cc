@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "runtime/sampler.h"
+
 namespace moraine {
 namespace {
 
@@ -39,6 +41,14 @@ std::vector<WeightFormat> ExpertFormats(const Checkpoint& checkpoint) {
       formats.push_back(tensor.format);
   }
   return formats;
+}
+
+// What choosing tokens takes: the logits of a step that decodes more sequences than Head takes rows, and each
+// sampler's list.
+double ChoiceBytes(const EngineOptions& o, const ModelShape& shape) {
+  const int32_t rows = std::min(o.sequences, o.prefill_chunk);
+  const double logits = rows > kLogitRows ? sizeof(float) * static_cast<double>(rows) : 0;
+  return static_cast<double>(shape.vocab) * logits + o.sequences * Sampler::Bytes(shape.vocab);
 }
 
 }  // namespace
@@ -76,7 +86,8 @@ Result<EnginePlan> PlanEngine(const Checkpoint& checkpoint, const ExpertLayout& 
                      .weights = ModelWeights::BytesNeeded(checkpoint),
                      .kv = static_cast<double>(pages) * options.page_tokens * layers *
                            static_cast<double>(KvRowBytes(shape, options.kv_type)),
-                     .scratch = cpu.ScratchBytes(shape, planned.dense, planned.expert_formats, options.mtp),
+                     .scratch = cpu.ScratchBytes(shape, planned.dense, planned.expert_formats, options.mtp) +
+                 ChoiceBytes(options, shape),
                      .kv_bytes_per_token = shape.layers * KvRowBytes(shape, options.kv_type),
                      .expert_bytes = layout.layers() == 0 ? 0
                                                           : StoredExpertBytes(layout.Matrices(

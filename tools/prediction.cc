@@ -98,7 +98,7 @@ std::optional<Prediction> Predict(const Engine& engine, const std::string& model
   const ForecastOptions options{
       .position = static_cast<double>(prompt_tokens) + static_cast<double>(tokens) / 2,
       .prompt_tokens = static_cast<double>(std::max<int64_t>(1, prompt_tokens)),
-      .chunk = static_cast<double>(engine.prefill_chunk()),
+      .chunk = static_cast<double>(engine.options().prefill_chunk),
       .hits = HitRateOf(even ? "even" : "drifting", SlotShare(engine.plan()))};
   prediction.forecast = MakeForecast(engine.work(), engine.plan(), hardware->rates, options);
   return prediction;

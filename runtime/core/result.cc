@@ -23,6 +23,8 @@ int ExitCode(ErrorKind kind) {
       return 5;
     case ErrorKind::kDeviceLost:
       return 70;
+    case ErrorKind::kBusy:
+      return 75;
     case ErrorKind::kInterrupted:
       return 130;
   }

@@ -21,7 +21,8 @@ enum class ErrorKind {
   kIo,          // reading or writing failed at run time
   kInternal,  // a limit of ours, an allocation that failed after the plan allowed it, NaN in the forward pass
   kDeviceLost,   // the GPU is gone; the process must end
-  kInterrupted,  // the user asked to stop
+  kInterrupted,  // the user asked to stop, or a deadline came
+  kBusy,         // as much as may wait does already: the same later may go
 };
 
 /// An error carries one line for the user: the object, the offset, what was expected and found, and the next
@@ -44,7 +45,7 @@ using Status = Result<void>;
 [[nodiscard]] tl::unexpected<Error> Fail(const Error& error, const std::string& context);
 
 /// The process exit code that stands for `kind`: 0 ok, 1 does not fit, 2 usage or policy, 3 model files,
-/// 4 hardware unreadable, 5 I/O or internal, 70 device lost, 130 interrupted.
+/// 4 hardware unreadable, 5 I/O or internal, 70 device lost, 75 busy (try again), 130 interrupted.
 int ExitCode(ErrorKind kind);
 
 }  // namespace moraine
