@@ -80,6 +80,7 @@ void CpuDense::TakeRows(std::span<const SequenceRows> sequences) {
     rows_ += sequence.rows;
   }
   MORAINE_CHECK(rows_ > 0 && rows_ <= options_.max_rows);
+  single_rows_ = AreSingleRows(sequences);
 }
 
 Status CpuDense::Begin(std::span<const SequenceRows> sequences, std::span<const float> embedded) {
@@ -108,8 +109,13 @@ void CpuDense::Normalise(Buffer& in, std::span<const float> gain, float eps, Buf
   for (int32_t t = 0; t < rows_; ++t) RmsNorm(in.Row(t).first(width), gain, eps, out->Row(t).first(width));
 }
 
+// What multiplies `w` in this step.
+const KernelSet& CpuDense::StepKernels(const MatView& w) const {
+  return single_rows_ && kernels_.gemm != nullptr && !kernels_.gemm->Takes(w, 1) ? exact_ : kernels_;
+}
+
 void CpuDense::Project(const MatView& w, Buffer& in, Buffer* out) {
-  Multiply(*pool_, kernels_, w, in.Rows(rows_), rows_, out->Rows(rows_));
+  Multiply(*pool_, StepKernels(w), w, in.Rows(rows_), rows_, out->Rows(rows_));
 }
 
 // queries = rotated q projection of the normed rows, through its own latent where the model has one.
@@ -163,7 +169,8 @@ Status CpuDense::Attend(LayerId id) {
 }
 
 Status CpuDense::DenseMlp(LayerId id) {
-  mlp_.Run(*pool_, kernels_, Layer(id).dense_mlp, normed_.Rows(rows_), rows_, added_.Rows(rows_));
+  const MlpWeights& mlp = Layer(id).dense_mlp;
+  mlp_.Run(*pool_, StepKernels(mlp.gate), mlp, normed_.Rows(rows_), rows_, added_.Rows(rows_));
   for (int64_t i = 0; i < rows_ * shape_.hidden; ++i)
     x_.values[static_cast<size_t>(i)] += added_.values[static_cast<size_t>(i)];
   return {};
@@ -195,7 +202,8 @@ Result<Routing> CpuDense::Route(LayerId id) {
 
 Status CpuDense::SharedMlp(LayerId id) {
   if (shape_.shared_experts == 0) return {};
-  mlp_.Run(*pool_, kernels_, Layer(id).shared, normed_.Rows(rows_), rows_, shared_.Rows(rows_));
+  const MlpWeights& mlp = Layer(id).shared;
+  mlp_.Run(*pool_, StepKernels(mlp.gate), mlp, normed_.Rows(rows_), rows_, shared_.Rows(rows_));
   return {};
 }
 

@@ -53,6 +53,7 @@ class CpuDense final : public Dense {
   void PrepareGemm();
   void TakeRows(std::span<const SequenceRows> sequences);
   void Normalise(Buffer& in, std::span<const float> gain, float eps, Buffer* out);
+  const KernelSet& StepKernels(const MatView& w) const;
   void Project(const MatView& w, Buffer& in, Buffer* out);
   void Queries(const LayerWeights& layer);
   void StoreKv(const LayerWeights& layer, LayerId id);
@@ -62,8 +63,9 @@ class CpuDense final : public Dense {
   DenseWeights weights_;
   DenseOptions options_;
   KernelSet kernels_;
-  KernelSet
-      exact_;  // without oneDNN: the router and the head decide, so their bits do not depend on the rows
+  // Without oneDNN: the router and the head decide, so their bits do not depend on the rows; nor do those of
+  // any product in a step of single rows.
+  KernelSet exact_;
   WorkerPool* pool_;
   std::unique_ptr<KvPages> pages_;
   RopeTable rope_;
@@ -71,6 +73,7 @@ class CpuDense final : public Dense {
   GatedMlp mlp_;
 
   int32_t rows_ = 0;  // T of the step
+  bool single_rows_ = false;
   std::vector<SequenceRows> sequences_;
   Buffer x_;                      // residual stream [T, H]
   Buffer normed_;                 // [T, H]

@@ -156,6 +156,7 @@ Status CpuExperts::RunAsTheyCome(const ExpertBatch& batch) {
 }
 
 void CpuExperts::RunPart(const ExpertBatch& batch) {
+  single_rows_ = batch.single_rows;
   Index(batch);
   const std::span<const ExpertSlice> cut = batch.work.front().slices;
   const auto slice = [&](NodeId node) -> const ExpertSlice& { return cut[static_cast<size_t>(node.value)]; };
@@ -218,8 +219,8 @@ void CpuExperts::QuantiseInputs(const ExpertBatch& batch) {
 void CpuExperts::Multiply(const MatView& w, int64_t begin, int64_t end, const Operand& x, int64_t first_entry,
                           int64_t n, float* const* y) const {
   if (Quantised(w)) {
-    kernels_.Q8Dot(w.format, n)(w, begin, end, x.q8_rows[Number(LayoutFor(w.format))].data() + first_entry, n,
-                                y);
+    kernels_.Q8Dot(w.format, single_rows_ ? 1 : n)(
+        w, begin, end, x.q8_rows[Number(LayoutFor(w.format))].data() + first_entry, n, y);
   } else {
     kernels_.Dot(w.format)(w, begin, end, x.rows.data() + first_entry, n, y);
   }

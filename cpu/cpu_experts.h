@@ -80,6 +80,7 @@ class CpuExperts final : public Experts {
   std::vector<size_t> pending_;
   std::vector<size_t> part_items_;
   std::vector<ExpertWork> part_;
+  bool single_rows_ = false;      // of the batch
   bool apart_ = false;            // that part's second wave writes to apart_out_
   std::vector<float> apart_out_;  // [K, H]
 };

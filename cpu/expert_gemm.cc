@@ -97,7 +97,7 @@ void ExpertGemm::Start(const ExpertBatch& batch, std::span<const int64_t> first_
     const ExpertWork& work = batch.work[item];
     const MlpWeights& w = work.slices.front().weights;
     const auto n = static_cast<int64_t>(work.rows.size());
-    if (!Takes(w, n)) {
+    if (!Takes(w, batch.single_rows ? 1 : n)) {
       at_.push_back(-1);
       others_.push_back(item);
       others += 6.0 * static_cast<double>(n) * static_cast<double>(shape_.hidden) *

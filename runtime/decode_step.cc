@@ -21,7 +21,7 @@ Status Prefetch(StepParts& parts, LayerId next, int32_t rows) {
   return {};
 }
 
-Status Layer(StepParts& parts, LayerId layer) {
+Status Layer(StepParts& parts, LayerId layer, bool single_rows) {
   // attend: x += attention(norm(x)); n = norm(x)                             MLA over the paged, compressed
   // cache
   MORAINE_RETURN_IF_ERROR(parts.dense.Attend(layer));
@@ -41,8 +41,11 @@ Status Layer(StepParts& parts, LayerId layer) {
   // issue: the shared expert takes what time the reads take; then the routed ones, as their weights come
   MORAINE_RETURN_IF_ERROR(parts.dense.SharedMlp(layer));
   MORAINE_RETURN_IF_ERROR(Prefetch(parts, LayerId{layer.value + 1}, routing.rows));
-  ExpertBatch batch{
-      .layer = layer, .rows = routing.rows, .inputs = routing.inputs, .work = work.first(count)};
+  ExpertBatch batch{.layer = layer,
+                    .rows = routing.rows,
+                    .inputs = routing.inputs,
+                    .work = work.first(count),
+                    .single_rows = single_rows};
   MORAINE_ASSIGN_OR_RETURN(ExpertSum sum, parts.experts.Run(batch));
   for (work = work.subspan(count); !work.empty(); work = work.subspan(count)) {
     // More than there are slots for: the slots of what has run take what follows.
@@ -68,7 +71,7 @@ Status DecodeStep(StepParts& parts, std::span<const SequenceRows> sequences,
   MORAINE_RETURN_IF_ERROR(parts.dense.Begin(sequences, embedded));
   parts.cache.BeginStep(RowsOf(sequences));
   for (int32_t layer = 0; layer < parts.shape.layers; ++layer) {
-    MORAINE_RETURN_IF_ERROR(Layer(parts, LayerId{layer}));
+    MORAINE_RETURN_IF_ERROR(Layer(parts, LayerId{layer}, AreSingleRows(sequences)));
   }
   return {};
 }
@@ -77,7 +80,7 @@ Status MtpStep(StepParts& parts, LayerId layer, std::span<const SequenceRows> se
                std::span<const float> embedded, std::span<const float> hidden) {
   MORAINE_RETURN_IF_ERROR(parts.dense.BeginMtp(layer, sequences, embedded, hidden));
   parts.cache.BeginStep(RowsOf(sequences));
-  return Layer(parts, layer);
+  return Layer(parts, layer, AreSingleRows(sequences));
 }
 
 }  // namespace moraine

@@ -12,6 +12,7 @@
 #include "runtime/expert_layout.h"
 #include "runtime/kv_allocator.h"
 #include "runtime/memory_limit.h"
+#include "runtime/sampler.h"
 #include "storage/checkpoint.h"
 
 namespace moraine {
@@ -67,6 +68,14 @@ Result<MemoryLimit> RamLimit(const EngineOptions& o) {
   return limit;
 }
 
+// What choosing tokens takes: the logits of a step that decodes more sequences than Head takes rows, and each
+// sampler's list.
+double ChoiceBytes(const EngineOptions& o, const ModelShape& shape) {
+  const int32_t rows = std::min(o.sequences, o.prefill_chunk);
+  const double logits = rows > kLogitRows ? sizeof(float) * static_cast<double>(rows) : 0;
+  return static_cast<double>(shape.vocab) * logits + o.sequences * Sampler::Bytes(shape.vocab);
+}
+
 ExpertCacheOptions CacheOptions(const ExpertOptions& o, const Plan& plan) {
   return {.slots = plan.slots,
           .staging = o.staging.value_or(plan.staging),
@@ -114,8 +123,30 @@ void Sequence::Truncate(int64_t length) {
   }
 }
 
-// Pages for `length` positions; the length itself moves only once a step has succeeded.
-Status Sequence::Grow(int64_t length) {
+// The next position lies in a page that holds positions already and has other owners.
+bool Sequence::WritesIntoShared() const {
+  return length_ % page_tokens_ != 0 &&
+         allocator_->owners(pages_[static_cast<size_t>(length_ / page_tokens_)]) > 1;
+}
+
+int32_t Sequence::PagesToTake(int64_t length) const {
+  const int64_t pages = (length + page_tokens_ - 1) / page_tokens_;
+  return static_cast<int32_t>(std::max<int64_t>(pages - static_cast<int64_t>(pages_.size()), 0)) +
+         (WritesIntoShared() ? 1 : 0);
+}
+
+// Pages of its own for positions up to `length`; the length itself moves only once a step has succeeded.
+Status Sequence::Grow(int64_t length, Dense* dense) {
+  if (WritesIntoShared()) {
+    PageId& shared = pages_[static_cast<size_t>(length_ / page_tokens_)];
+    MORAINE_ASSIGN_OR_RETURN(const PageId own, allocator_->Take());
+    if (Status copied = dense->CopyPage(shared, own); !copied.has_value()) {
+      allocator_->Release(own);
+      return copied;
+    }
+    allocator_->Release(shared);
+    shared = own;
+  }
   while (static_cast<int64_t>(pages_.size()) * page_tokens_ < length) {
     MORAINE_ASSIGN_OR_RETURN(const PageId page, allocator_->Take());
     pages_.push_back(page);
@@ -211,7 +242,8 @@ Result<std::unique_ptr<Engine>> Engine::Open(const std::string& folder, const En
       .weights = ModelWeights::BytesNeeded(*checkpoint),
       .kv = static_cast<double>(pages) * options.page_tokens * layers *
             static_cast<double>(KvRowBytes(shape, options.kv_type)),
-      .scratch = cpu->ScratchBytes(shape, dense_options, ExpertFormats(*checkpoint), options.mtp),
+      .scratch = cpu->ScratchBytes(shape, dense_options, ExpertFormats(*checkpoint), options.mtp) +
+                 ChoiceBytes(options, shape),
       .kv_bytes_per_token = shape.layers * KvRowBytes(shape, options.kv_type),
       .expert_bytes = layout.layers() == 0
                           ? 0
@@ -246,6 +278,7 @@ Result<std::unique_ptr<Engine>> Engine::Open(const std::string& folder, const En
 const ModelShape& Engine::shape() const { return state_->shape; }
 const GenerationDefaults& Engine::generation() const { return state_->checkpoint->generation(); }
 int64_t Engine::context() const { return state_->context; }
+const EngineOptions& Engine::options() const { return state_->options; }
 const Plan& Engine::plan() const { return state_->plan; }
 
 EngineStats Engine::stats() const {
@@ -283,6 +316,22 @@ Sequence Engine::NewSequence() {
   return Sequence(&state_->allocator, state_->options.page_tokens, state_->next_sequence++);
 }
 
+Sequence Engine::Fork(const Sequence& from, int64_t length) {
+  MORAINE_CHECK(length >= 0 && length <= from.length_);
+  Sequence fork = NewSequence();
+  const auto pages = static_cast<size_t>((length + fork.page_tokens_ - 1) / fork.page_tokens_);
+  fork.pages_.assign(from.pages_.begin(), from.pages_.begin() + static_cast<std::ptrdiff_t>(pages));
+  for (const PageId page : fork.pages_) state_->allocator.Share(page);
+  fork.length_ = length;
+  return fork;
+}
+
+int32_t Engine::free_pages() const { return state_->allocator.free_pages(); }
+
+int32_t Engine::PagesFor(const Sequence& sequence, int64_t tokens) const {
+  return sequence.PagesToTake(sequence.length_ + tokens);
+}
+
 // Checks the inputs, embeds them and walks them through the layers; lengths move when all of it has
 // succeeded.
 Status Engine::Run(std::span<const StepInput> inputs) {
@@ -304,7 +353,7 @@ Status Engine::Run(std::span<const StepInput> inputs) {
       return Fail(ErrorKind::kUsage,
                   fmt::format("token id {} is outside the vocabulary of {}", token, s.shape.vocab));
     }
-    MORAINE_RETURN_IF_ERROR(input.sequence->Grow(length));
+    MORAINE_RETURN_IF_ERROR(input.sequence->Grow(length, s.dense.get()));
     MORAINE_RETURN_IF_ERROR(
         s.weights->Embed(input.tokens, std::span(s.embedded)
                                            .subspan(static_cast<size_t>(row * s.shape.hidden),
@@ -349,6 +398,11 @@ Result<std::span<const float>> Engine::Step(std::span<const StepInput> inputs) {
   return std::span<const float>(s.logits);
 }
 
+Status Engine::Extend(Sequence* sequence, std::span<const int32_t> tokens) {
+  const StepInput input{sequence, tokens};
+  return Run({&input, 1});
+}
+
 Result<std::span<const float>> Engine::Prefill(Sequence* sequence, std::span<const int32_t> tokens,
                                                const Stop& stop) {
   MORAINE_CHECK(!tokens.empty());
@@ -357,8 +411,7 @@ Result<std::span<const float>> Engine::Prefill(Sequence* sequence, std::span<con
   for (; tokens.size() - done > chunk; done += chunk) {
     if (stop && stop(static_cast<int64_t>(done)))
       return Fail(ErrorKind::kInterrupted, "stopped during the prompt");
-    const StepInput input{sequence, tokens.subspan(done, chunk)};
-    MORAINE_RETURN_IF_ERROR(Run({&input, 1}));
+    MORAINE_RETURN_IF_ERROR(Extend(sequence, tokens.subspan(done, chunk)));
   }
   const StepInput input{sequence, tokens.subspan(done)};
   return Step({&input, 1});

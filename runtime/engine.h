@@ -23,6 +23,7 @@
 
 namespace moraine {
 
+class Dense;
 class KvAllocator;
 
 /// Routed experts: how many stay in memory, which, and how the others are read.
@@ -60,6 +61,8 @@ struct EngineOptions {
 };
 
 /// A sequence's place in the KV cache. Move-only; gives its pages back when destroyed, before its engine is.
+/// Pages may be shared with what was forked from it or what it was forked from; who writes first into a page
+/// that others hold gets a copy of it.
 class Sequence {
  public:
   Sequence(Sequence&& other) noexcept;
@@ -76,7 +79,9 @@ class Sequence {
   friend class Engine;
   Sequence(KvAllocator* allocator, int32_t page_tokens, int32_t number)
       : allocator_(allocator), page_tokens_(page_tokens), number_(number) {}
-  Status Grow(int64_t length);
+  Status Grow(int64_t length, Dense* dense);
+  int32_t PagesToTake(int64_t length) const;
+  bool WritesIntoShared() const;
 
   KvAllocator* allocator_;
   int32_t page_tokens_;
@@ -118,6 +123,8 @@ class Engine {
   const ModelShape& shape() const;
   const GenerationDefaults& generation() const;
   int64_t context() const;
+  /// As given to Open.
+  const EngineOptions& options() const;
   EngineStats stats() const;
   /// How memory was divided; what Open took its sizes from.
   const Plan& plan() const;
@@ -131,10 +138,21 @@ class Engine {
   GemmReport PrefillReport() const;
 
   Sequence NewSequence();
+  /// A sequence that begins with the first `length` tokens of `from` (<= from.length()) and shares the pages
+  /// that hold them: takes no page, copies nothing yet.
+  Sequence Fork(const Sequence& from, int64_t length);
+
+  /// KV pages that no sequence holds, and how many of them `sequence` will take for `tokens` more.
+  int32_t free_pages() const;
+  int32_t PagesFor(const Sequence& sequence, int64_t tokens) const;
 
   /// Logits after the last token of each input, [inputs.size(), V], valid until the next call. All inputs
-  /// together have at most prefill_chunk tokens, no sequence twice.
+  /// together have at most prefill_chunk tokens, no sequence twice. Where each has one token, every row has
+  /// the bits of a step of its own.
   Result<std::span<const float>> Step(std::span<const StepInput> inputs);
+
+  /// The same for one sequence and without logits: a prompt's chunk that is not its last.
+  Status Extend(Sequence* sequence, std::span<const int32_t> tokens);
 
   /// Runs `tokens` in chunks and returns the logits after the last, [V]. `stop` (may be empty) is asked
   /// between chunks with the tokens done; true ends with kInterrupted.

@@ -21,6 +21,7 @@ class KvAllocator {
   /// One owner less; the page is free again after the last.
   void Release(PageId page);
 
+  int32_t owners(PageId page) const { return owners_.at(static_cast<size_t>(page.value)); }
   int32_t free_pages() const { return static_cast<int32_t>(free_.size()); }
 
  private:

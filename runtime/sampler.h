@@ -35,8 +35,14 @@ class Sampler {
 
   /// Tokens of the prompt: they count for the repetition penalty.
   void Accept(std::span<const int32_t> prompt);
-  /// Chooses from `logits` [V], all finite, and counts the choice.
+  /// Chooses from `logits` [V], finite or -infinity (never chosen as long as one is finite), and counts the
+  /// choice.
   int32_t Sample(std::span<const float> logits);
+
+  /// Most that one takes beside its tokens seen.
+  static double Bytes(int64_t vocab) {
+    return static_cast<double>(vocab) * (sizeof(Candidate) + sizeof(double));
+  }
 
  private:
   struct Seen {

@@ -1,9 +1,24 @@
-// Scheduler: many requests on one engine, each as if it were alone.
+// Scheduler: many requests on one engine, each served as if it were alone.
 //
-// A thread of its own runs all steps: a step that decodes every running sequence in turn with one chunk of
-// one prompt, so that a long prompt delays the others by one chunk at a time. A step that fails is run again
-// for each of its sequences alone (a failed step leaves their lengths as they were), so that only the request
-// whose expert cannot be read ends with the error.
+// A thread of its own runs all steps: one that decodes every running sequence, in turn with one chunk of one
+// prompt, so that a long prompt delays the others by one chunk at a time. The two are not mixed: rows that
+// decode are multiplied as in a step of their own (dense.h, AreSingleRows), a prompt's with many-row kernels
+// and always in the same chunks. So the tokens of a request do not depend on who else is served.
+//
+// Clients share alike: the next place goes to the client that runs fewest, the next chunk to the one whose
+// turn is longest ago, and where a client waits that runs nothing, the newest prompt of one that runs several
+// is put back. A sequence that is decoding is never put back.
+//
+// What a request has computed stays in KV pages that nobody else needs (prefix_cache.h). A later prompt of
+// the same client that begins with the same tokens, a page of them or more, begins there. The values are
+// those of the chunks that computed them, equal to a fresh prompt's within rounding.
+//
+// A step that fails is run again for each of its sequences alone (a failed step leaves their lengths as they
+// were), so that only the request whose expert cannot be read ends with the error. A lost device ends all.
+//
+// Memory: KV pages are the engine's; a sampler's list for each sequence, and the logits of many, are in its
+// plan (scratch). Waiting prompts and the tokens of kept sequences take 8 MiB each at most and two rows of
+// logits; they are of what the plan leaves to the process.
 #pragma once
 
 #include <chrono>
@@ -11,12 +26,12 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "runtime/core/result.h"
 #include "runtime/engine.h"
 #include "runtime/generate.h"
+#include "runtime/logprobs.h"
 #include "runtime/sampler.h"
 
 namespace moraine {
@@ -31,12 +46,7 @@ struct GenerationRequest {
   int32_t top_logprobs = -1;         // -1: no log-probabilities; else of the token and that many best
   bool prompt_logprobs = false;      // of the prompt's tokens too (OnPromptToken)
   std::string client;                // whose: turns are shared out between clients, cached prompts are not
-  std::optional<std::chrono::steady_clock::time_point> deadline;  // past it: kInterrupted
-};
-
-struct TokenLogprobs {
-  float logprob = 0;  // natural, of the model's distribution before sampling options
-  std::vector<std::pair<int32_t, float>> best;  // most likely first
+  std::optional<std::chrono::steady_clock::time_point> deadline;  // heeded between steps
 };
 
 struct GenerationUsage {
@@ -49,8 +59,8 @@ struct GenerationUsage {
 };
 
 /// Hears of one request. Called on the scheduler's thread, one call at a time; must not block, and may call
-/// any method of the scheduler but Drain. OnDone is called exactly once and last, also after Cancel
-/// (kInterrupted) and for errors.
+/// any method of the scheduler but Drain. OnDone is called exactly once and last: after Cancel with
+/// FinishReason::kInterrupted, else with how it ended, or the error (kInterrupted for a deadline).
 class GenerationSink {
  public:
   virtual ~GenerationSink() = default;

@@ -7,6 +7,7 @@
 // the caller.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <span>
 
@@ -34,6 +35,13 @@ struct SequenceRows {
   std::span<const PageId> pages;  // cover positions [0, first_position + rows)
   AttentionMode mode = AttentionMode::kAbsorbed;
 };
+
+/// True where every sequence has one new row, as when several decode together. Every product is then made as
+/// in a step of that row alone, so that what a sequence says does not depend on who else speaks.
+inline bool AreSingleRows(std::span<const SequenceRows> sequences) {
+  return std::all_of(sequences.begin(), sequences.end(),
+                     [](const SequenceRows& sequence) { return sequence.rows == 1; });
+}
 
 /// Router output of the step's rows. Host memory, valid until the layer's Combine.
 struct Routing {

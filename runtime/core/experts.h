@@ -35,7 +35,8 @@ struct ExpertBatch {
   int32_t rows = 0;                  // T
   const float* inputs = nullptr;     // [T, H] f32, host memory
   std::span<const ExpertWork> work;  // ascending expert ids; each expert once
-  bool resume = false;  // the sum goes on from the last Run's: same layer and rows, higher expert ids
+  bool resume = false;       // the sum goes on from the last Run's: same layer and rows, higher expert ids
+  bool single_rows = false;  // AreSingleRows (dense.h): kernels are chosen as for a batch of one row
 };
 
 /// sum[t] = sum over this batch's experts of row t, added in ascending expert order, of gain *

@@ -96,6 +96,75 @@ TEST(Engine, DecodingInABatchGivesTheBitsOfDecodingAlone) {
   }
 }
 
+// So many that oneDNN or tiles would take over if rows were counted together, in every storage format.
+TEST(Engine, NoNumberOfSequencesChangesABit) {
+  constexpr size_t kMany = 64;
+  for (const char* name : {"v3-fp8", "v3-bf16", "v3-int4-g32", "v3-int8", "v3-w8a8"}) {
+    SCOPED_TRACE(name);
+    const auto ids = Golden(name).Ints("ids");
+    const auto engine = Open({.context = 32, .sequences = kMany}, name);
+    const auto vocab = static_cast<size_t>(engine->shape().vocab);
+    std::vector<Sequence> sequences;
+    std::vector<StepInput> inputs;
+    std::vector<std::vector<float>> alone;
+    for (size_t i = 0; i < kMany; ++i) {
+      sequences.push_back(engine->NewSequence());
+      ASSERT_TRUE(engine->Prefill(&sequences[i], std::span(ids).subspan(i, 8)).has_value());
+      const StepInput input{&sequences[i], {&ids[i], 1}};
+      const auto logits = engine->Step({&input, 1});
+      ASSERT_TRUE(logits.has_value());
+      alone.emplace_back(logits->begin(), logits->end());
+      sequences[i].Truncate(8);
+    }
+    for (size_t i = 0; i < kMany; ++i) inputs.push_back({&sequences[i], {&ids[i], 1}});
+    const auto logits = engine->Step(inputs);
+    ASSERT_TRUE(logits.has_value());
+    for (size_t i = 0; i < kMany; ++i) {
+      const auto row = logits->subspan(i * vocab, vocab);
+      EXPECT_EQ(std::vector<float>(row.begin(), row.end()), alone[i]) << i;
+    }
+  }
+}
+
+TEST(Engine, ForksShareTheirBeginningAndNothingElse) {
+  const auto ids = Ids();
+  const auto engine = Open({.context = 64, .sequences = 2, .prefill_chunk = 1, .page_tokens = 4});
+  const int32_t all = engine->free_pages();
+  std::vector<int32_t> other(ids.begin(), ids.begin() + 10);
+  other.push_back((ids[10] + 1) % 128);
+  const auto want = Last(*engine, std::span(ids).first(12));
+  const auto want_other = Last(*engine, other);
+
+  Sequence first = engine->NewSequence();
+  ASSERT_TRUE(engine->Prefill(&first, std::span(ids).first(10)).has_value());
+  Sequence fork = engine->Fork(first, 10);
+  EXPECT_EQ(all - engine->free_pages(), 3) << "a fork takes no page";
+  EXPECT_EQ(engine->PagesFor(fork, 1), 1) << "the third page is half full and shared";
+  EXPECT_EQ(engine->PagesFor(first, 3), 2);
+  // Both write into their third page.
+  const auto of_fork = engine->Prefill(&fork, std::span(other).subspan(10));
+  ASSERT_TRUE(of_fork.has_value());
+  EXPECT_EQ(std::vector<float>(of_fork->begin(), of_fork->end()), want_other);
+  EXPECT_EQ(engine->PagesFor(first, 1), 0) << "the fork has a copy now";
+  const auto of_first = engine->Prefill(&first, std::span(ids).subspan(10, 2));
+  ASSERT_TRUE(of_first.has_value());
+  EXPECT_EQ(std::vector<float>(of_first->begin(), of_first->end()), want);
+
+  // Truncated into shared pages, and written anew.
+  fork.Truncate(6);
+  const auto again = engine->Prefill(&fork, std::span(ids).subspan(6, 6));
+  ASSERT_TRUE(again.has_value());
+  EXPECT_EQ(std::vector<float>(again->begin(), again->end()), want);
+  Sequence rest = engine->Fork(first, 9);
+  first.Truncate(0);
+  const auto outlived = engine->Prefill(&rest, std::span(ids).subspan(9, 3));
+  ASSERT_TRUE(outlived.has_value());
+  EXPECT_EQ(std::vector<float>(outlived->begin(), outlived->end()), want);
+  fork.Truncate(0);
+  rest.Truncate(0);
+  EXPECT_EQ(engine->free_pages(), all);
+}
+
 TEST(Engine, TruncatedTokensAreForgotten) {
   const auto ids = Ids();
   const auto engine = Open({.prefill_chunk = 1});
