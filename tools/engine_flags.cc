@@ -15,6 +15,8 @@
 namespace moraine::tools {
 namespace {
 
+constexpr int32_t kServedSequences = 4;
+
 // Policy keys have ranges that fit.
 std::optional<int> Narrow(const std::optional<int64_t>& value) {
   return value ? std::optional<int>(static_cast<int>(*value)) : std::nullopt;
@@ -35,6 +37,7 @@ Result<EngineOptions> MakeEngineOptions(const EngineFlags& flags) {
   EngineOptions options;
   options.progress = ProgressBar("loading");
   ApplyPolicy(resolved.policy, &options);
+  if (flags.serves) options.sequences = Narrow(resolved.policy.context.slots).value_or(kServedSequences);
   return options;
 }
 

@@ -24,6 +24,7 @@ int main(int argc, char** argv) {
       "5 I/O or internal, 70 device lost, 130 interrupted.");
   int exit_code = 0;
   moraine::tools::AddRun(app, &exit_code);
+  moraine::tools::AddServe(app, &exit_code);
   moraine::tools::AddInspect(app, &exit_code);
   moraine::tools::AddLogits(app, &exit_code);
   moraine::tools::AddPack(app, &exit_code);
