@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <chrono>
 #include <cstdlib>
 #include <filesystem>
@@ -31,6 +32,8 @@ namespace {
 
 constexpr int kDefaultPort = 8080;
 constexpr int64_t kMostKeyBytes = 4096;
+using Clock = std::chrono::steady_clock;
+constexpr std::chrono::seconds kStatusPause{1};    // between words to the service manager
 constexpr std::chrono::milliseconds kPoll{50};     // between looks at signals and the engine's health
 constexpr std::chrono::milliseconds kFlush{2000};  // for clients to read what is answered, at the end
 
@@ -191,12 +194,16 @@ class Service {
   }
 
   Status Load(EngineOptions options, ModelText text) {
-    options.progress = [this, show = options.progress, said = -1](int64_t done, int64_t total) mutable {
+    NotifyService("STATUS=loading");
+    options.progress = [this, show = options.progress, said = Clock::now()](int64_t done,
+                                                                            int64_t total) mutable {
       api_->SetProgress(done, total);
-      const int percent =
-          total == 0 ? 100 : static_cast<int>(100.0 * static_cast<double>(done) / static_cast<double>(total));
-      if (percent != said) NotifyService(fmt::format("STATUS=loading: {} %", percent));
-      said = percent;
+      if (Clock::now() - said >= kStatusPause) {
+        said = Clock::now();
+        NotifyService(fmt::format(
+            "STATUS=loading: {:.0f} %",
+            100.0 * static_cast<double>(done) / static_cast<double>(std::max<int64_t>(total, 1))));
+      }
       return show(done, total);
     };
     const SchedulerOptions scheduling{.running = options.sequences, .queue = flags_.queue};

@@ -9,7 +9,7 @@
 namespace moraine::tools {
 
 /// Sends lines such as "READY=1" or "STATUS=loading" to the socket of NOTIFY_SOCKET; nothing where there is
-/// none, or nobody reads. Never blocks. Source: sd_notify(3).
+/// none. Waits a second at most for one that reads slowly. Source: sd_notify(3).
 void NotifyService(const std::string& lines);
 
 /// Sockets that were opened for this process (LISTEN_PID, LISTEN_FDS); empty: none. The variables are taken

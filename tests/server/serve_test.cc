@@ -2,8 +2,11 @@
 #include <fmt/core.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <poll.h>
 #include <signal.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <chrono>
@@ -12,6 +15,8 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
+#include "runtime/core/file.h"
+#include "runtime/core/handle.h"
 #include "tests/support/http_client.h"
 #include "tests/support/moraine_process.h"
 #include "tests/support/served_process.h"
@@ -436,6 +441,47 @@ TEST(ServeProcess, VariablesStandForFlags) {
   const std::string key = "Authorization: Bearer k1\r\n";
   EXPECT_EQ(Parse(client.Get("/props", key))["total_slots"], 3);
   EXPECT_EQ(Parse(client.Get("/v1/models", key))["data"][0]["id"], "vee");
+}
+
+// A socket as a service manager opens it, before the server is there.
+int Bound(const std::string& path, int type) {
+  sockaddr_un address = {};
+  address.sun_family = AF_UNIX;
+  path.copy(address.sun_path, sizeof address.sun_path - 1);
+  const int fd = ::socket(AF_UNIX, type | SOCK_CLOEXEC, 0);
+  EXPECT_EQ(::bind(fd, reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
+  return fd;
+}
+
+TEST(ServeProcess, TellsTheServiceManagerAndTakesItsSocket) {
+  const TempFolder folder;
+  const Handle<FdTraits> notices(Bound(folder / "notify", SOCK_DGRAM));
+  const Handle<FdTraits> listener(Bound(folder / "unit.sock", SOCK_STREAM));
+  ASSERT_EQ(::listen(listener.get(), 8), 0);
+  // Asked before it starts: the request waits in the socket.
+  HttpClient early("unix:" + (folder / "unit.sock"));
+  early.Raw("GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n");
+  ServedProcess server(kTiny, {.environment = {"NOTIFY_SOCKET=" + (folder / "notify")}, .prepare = [&] {
+                                 ::dup2(listener.get(), 3);
+                                 ::setenv("LISTEN_FDS", "1", 1);
+                                 ::setenv("LISTEN_PID", std::to_string(::getpid()).c_str(), 1);
+                               }});
+  EXPECT_EQ(server.address(), "unix:" + (folder / "unit.sock")) << server.said();
+  EXPECT_EQ(early.Read().status, 200);
+  const auto next = [&] {
+    pollfd wait = {notices.get(), POLLIN, 0};
+    char text[512];
+    const ssize_t got = ::poll(&wait, 1, 30000) == 1 ? ::recv(notices.get(), text, sizeof text, 0) : 0;
+    return std::string(text, static_cast<size_t>(std::max<ssize_t>(got, 0)));
+  };
+  std::string notice = next();
+  EXPECT_THAT(notice, HasSubstr("STATUS=loading"));
+  while (notice.rfind("STATUS=loading", 0) == 0) notice = next();
+  EXPECT_THAT(notice, HasSubstr("READY=1"));
+  server.Signal(SIGTERM);
+  EXPECT_THAT(next(), HasSubstr("STOPPING=1"));
+  EXPECT_EQ(server.Wait(), 0);
+  EXPECT_TRUE(std::filesystem::exists(folder / "unit.sock")) << "a socket that is the manager's was removed";
 }
 
 TEST(ServeProcess, RefusesWithOneLineAndItsExitCode) {

@@ -39,6 +39,7 @@ ServedProcess::ServedProcess(const std::string& model, ServedOptions options) {
     ::dup2(fd, STDOUT_FILENO);
     ::dup2(fd, STDERR_FILENO);
     for (std::string& variable : options.environment) ::putenv(variable.data());
+    if (options.prepare) options.prepare();
     ::alarm(options.limit_s);  // survives exec
     ::execv(binary.c_str(), argv.data());
     ::_exit(127);

@@ -3,6 +3,7 @@
 
 #include <sys/types.h>
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -17,6 +18,7 @@ struct ServedOptions {
   bool tcp = false;                      // 127.0.0.1 with a free port, instead of a Unix socket
   bool wait = true;                      // until the model is loaded
   unsigned limit_s = 300;                // a hang ends as SIGALRM
+  std::function<void()> prepare;         // called in the new process before it becomes moraine; may be empty
 };
 
 class ServedProcess {
