@@ -53,8 +53,8 @@ std::vector<PolicyKey> MakeKeys() {
        "how the KV cache is stored (auto: bf16)",
        G::kNone, "", "", FIELD(context.kv_type)},
       {"context", "slots", K::kCount, 1, 1024, {},
-       "sequences at once (auto: 1)",
-       G::kNotice, "a server", "1", FIELD(context.slots)},
+       "sequences at once of moraine serve (auto: 4)",
+       G::kNone, "", "", FIELD(context.slots)},
 
       {"cache", "policy", K::kWord, 0, 0, policies,
        "which expert leaves first (auto: ewma)",

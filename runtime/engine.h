@@ -149,7 +149,7 @@ class Engine {
   int32_t free_pages() const;
   int32_t PagesFor(const Sequence& sequence, int64_t tokens) const;
 
-  /// Logits after the last token of each input, [inputs.size(), V], valid until the next call. All inputs
+  /// Logits after the last token of each input, [inputs.size(), V], valid until the next step. All inputs
   /// together have at most prefill_chunk tokens, no sequence twice. Where each has one token, every row has
   /// the bits of a step of its own.
   Result<std::span<const float>> Step(std::span<const StepInput> inputs);

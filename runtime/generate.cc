@@ -26,21 +26,26 @@ const char* Name(FinishReason reason) {
   return "?";
 }
 
+Status CheckPrompt(const Engine& engine, int64_t before, int64_t prompt) {
+  const int64_t used = before + prompt;
+  if (prompt == 0) return Fail(ErrorKind::kUsage, "the prompt is empty: nothing to continue");
+  if (used < engine.context()) return {};
+  return Fail(ErrorKind::kUsage, fmt::format("the prompt has {} tokens and the context {} positions: no "
+                                             "room for an answer; raise --ctx (this model "
+                                             "allows {}) or shorten the prompt",
+                                             used, engine.context(), engine.shape().context));
+}
+
 Result<Generated> Generate(Engine& engine, Sequence* sequence, std::span<const int32_t> prompt,
                            const GenerateOptions& options, const std::function<bool(int32_t)>& on_token,
                            const std::function<bool()>& interrupted) {
   MORAINE_RETURN_IF_ERROR(CheckSampling(options.sampling));
-  const int64_t used = sequence->length() + static_cast<int64_t>(prompt.size());
-  if (prompt.empty()) return Fail(ErrorKind::kUsage, "the prompt is empty: nothing to continue");
-  if (used >= engine.context()) {
-    return Fail(ErrorKind::kUsage, fmt::format("the prompt has {} tokens and the context {} positions: no "
-                                               "room for an answer; raise --ctx (this model "
-                                               "allows {}) or shorten the prompt",
-                                               used, engine.context(), engine.shape().context));
-  }
+  const auto prompt_tokens = static_cast<int64_t>(prompt.size());
+  const int64_t used = sequence->length() + prompt_tokens;
+  MORAINE_RETURN_IF_ERROR(CheckPrompt(engine, sequence->length(), prompt_tokens));
   const auto stopped = [&] { return interrupted && interrupted(); };
   Generated result;
-  result.prompt_tokens = static_cast<int64_t>(prompt.size());
+  result.prompt_tokens = prompt_tokens;
   Sampler sampler(options.sampling);
   sampler.Accept(prompt);
 

@@ -35,6 +35,10 @@ struct Generated {
   int64_t decode_misses = 0;
 };
 
+/// kUsage, with both numbers, for an empty prompt and for one that leaves no room for one token of an answer
+/// in a sequence that holds `before` tokens.
+Status CheckPrompt(const Engine& engine, int64_t before, int64_t prompt);
+
 /// Runs `prompt` on `sequence` (which may hold earlier turns) and generates. `on_token` is called for each
 /// token as it is chosen; false stops. `interrupted` (may be empty) is asked between steps and chunks. A
 /// prompt that leaves no room for one token is refused with both numbers before anything is computed

@@ -34,14 +34,7 @@ Status CheckIds(const std::vector<int32_t>& ids, const char* what, int64_t vocab
 }
 
 Status CheckRequest(const GenerationRequest& r, const Engine& engine) {
-  const auto prompt = static_cast<int64_t>(r.prompt.size());
-  if (prompt == 0) return Fail(ErrorKind::kUsage, "the prompt is empty: nothing to continue");
-  if (prompt >= engine.context()) {
-    return Fail(ErrorKind::kUsage, fmt::format("the prompt has {} tokens and the context {} positions: no "
-                                               "room for an answer; raise --ctx (this model allows {}) or "
-                                               "shorten the prompt",
-                                               prompt, engine.context(), engine.shape().context));
-  }
+  MORAINE_RETURN_IF_ERROR(CheckPrompt(engine, 0, static_cast<int64_t>(r.prompt.size())));
   if (r.max_tokens < 0 || r.min_tokens < 0 || r.top_logprobs < -1) {
     return Fail(ErrorKind::kUsage,
                 fmt::format("max_tokens is {}, min_tokens {}, top_logprobs {}; expected 0, 0, -1 or above",
@@ -343,6 +336,7 @@ void Scheduler::Loop::Decode() {
   }
   for (size_t first = 0; first < decoding.size(); first += most) {
     const auto batch = std::span(decoding).subspan(first, std::min(most, decoding.size() - first));
+    if (batch.front()->ended) return;  // the device was lost in the step before
     std::vector<StepInput> inputs;
     int64_t pages = 0;
     for (const RequestPointer& request : batch) {
@@ -354,11 +348,8 @@ void Scheduler::Loop::Decode() {
     const auto logits = engine_->Step(inputs);
     Publish();
     if (!logits.has_value()) {
-      if (batch.size() > 1 && logits.error().kind != ErrorKind::kDeviceLost) {
-        DecodeAlone(batch);
-      } else {
-        for (const RequestPointer& request : batch) EndWithError(request, logits.error());
-      }
+      const bool alone = batch.size() == 1 || logits.error().kind == ErrorKind::kDeviceLost;
+      alone ? EndWithError(batch.front(), logits.error()) : DecodeAlone(batch);
       continue;
     }
     const auto vocab = static_cast<size_t>(engine_->shape().vocab);

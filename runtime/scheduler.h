@@ -17,8 +17,8 @@
 // were), so that only the request whose expert cannot be read ends with the error. A lost device ends all.
 //
 // Memory: KV pages are the engine's; a sampler's list for each sequence, and the logits of many, are in its
-// plan (scratch). Waiting prompts and the tokens of kept sequences take 8 MiB each at most and two rows of
-// logits; they are of what the plan leaves to the process.
+// plan (scratch). Tokens take 4 bytes each, at most 8 MiB for prompts that wait and 8 MiB for sequences
+// that are kept; they and two rows of logits are of what the plan leaves to the process.
 #pragma once
 
 #include <chrono>

@@ -20,6 +20,7 @@ void AddPack(CLI::App& app, int* exit_code);
 void AddPolicy(CLI::App& app, int* exit_code);
 void AddReplay(CLI::App& app, int* exit_code);
 void AddRun(CLI::App& app, int* exit_code);
+void AddServe(CLI::App& app, int* exit_code);
 void AddSynth(CLI::App& app, int* exit_code);
 void AddTokenize(CLI::App& app, int* exit_code);
 

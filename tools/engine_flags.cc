@@ -17,6 +17,8 @@
 namespace moraine::tools {
 namespace {
 
+constexpr int32_t kServedSequences = 4;
+
 // Policy keys have ranges that fit.
 std::optional<int> Narrow(const std::optional<int64_t>& value) {
   return value ? std::optional<int>(static_cast<int>(*value)) : std::nullopt;
@@ -38,6 +40,7 @@ Result<EngineOptions> MakeEngineOptions(const EngineFlags& flags) {
   options.progress = ProgressBar("loading");
   ApplyPolicy(resolved.policy, &options);
   MORAINE_RETURN_IF_ERROR(ApplyProfile(resolved.policy, &options));
+  if (flags.serves) options.sequences = Narrow(resolved.policy.context.slots).value_or(kServedSequences);
   return options;
 }
 

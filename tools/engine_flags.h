@@ -17,6 +17,7 @@ namespace moraine::tools {
 
 struct EngineFlags {
   std::string model;
+  bool serves = false;  // context.slots means something: sequences at once
   PolicyFlags policy;
 };
 

@@ -21,10 +21,11 @@ int main(int argc, char** argv) {
   app.require_subcommand(1);
   app.footer(
       "Exit codes: 0 ok, 1 does not fit, 2 usage, 3 model files, 4 hardware unreadable,\n"
-      "5 I/O or internal, 70 device lost, 130 interrupted.");
+      "5 I/O or internal, 70 device lost, 75 busy, 130 interrupted.");
   int exit_code = 0;
   moraine::tools::AddFitCheck(app, &exit_code);
   moraine::tools::AddRun(app, &exit_code);
+  moraine::tools::AddServe(app, &exit_code);
   moraine::tools::AddInspect(app, &exit_code);
   moraine::tools::AddLogits(app, &exit_code);
   moraine::tools::AddPack(app, &exit_code);

@@ -182,6 +182,7 @@ TEST(Help, FitsAScreen) {
                                              {"run", "--help"},
                                              {"logits", "--help"},
                                              {"eval", "--help"},
+                                             {"serve", "--help"},
                                              {"inspect", "--help"},
                                              {"tokenize", "--help"}}) {
     const ProcessResult result = RunMoraine(arguments);

@@ -1,0 +1,45 @@
+// ServedModel: a checkpoint's engine behind its scheduler, with the text around it.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "runtime/core/result.h"
+#include "runtime/engine.h"
+#include "runtime/scheduler.h"
+#include "runtime/text/chat_template.h"
+#include "runtime/text/tokenizer.h"
+#include "runtime/text/tokenizer_config.h"
+
+namespace moraine {
+
+/// What a folder's files beside the weights give; read before the weights, so that what is wrong with them is
+/// said at once.
+struct ModelText {
+  std::unique_ptr<Tokenizer> tokenizer;
+  TokenizerConfig config;
+  ChatTemplate chat_template;
+
+  /// kModel, as Tokenizer::Open, ReadTokenizerConfig and ChatTemplate::ForModel.
+  static Result<ModelText> Open(const std::string& folder);
+};
+
+/// Immutable but for its scheduler. Members in this order: the scheduler ends first.
+struct ServedModel {
+  ModelText text;
+  std::optional<int32_t> bos;  // to put before plain prompts
+  GenerationDefaults defaults;
+  std::string plan_json;
+  std::string describe;
+  int32_t slots = 1;
+  std::unique_ptr<Scheduler> scheduler;
+
+  /// Takes an engine. kModel: tokenizer and model do not belong together.
+  static Result<std::unique_ptr<ServedModel>> Make(ModelText text, std::unique_ptr<Engine> engine,
+                                                   const SchedulerOptions& options);
+};
+
+}  // namespace moraine
