@@ -6,7 +6,6 @@
 #include <cmath>
 #include <memory>
 #include <optional>
-#include <random>
 
 #include "cpu/cpu_backend.h"
 #include "cpu/topology.h"
@@ -22,6 +21,7 @@
 #include "tools/interrupt.h"
 #include "tools/kernel_report.h"
 #include "tools/prediction.h"
+#include "tools/timed_run.h"
 
 namespace moraine::tools {
 namespace {
@@ -174,11 +174,9 @@ class Bench {
       recording_ = replay_ != nullptr;
       if (recording_) replay_->Forget();
       const double start = Seconds();
-      MORAINE_ASSIGN_OR_RETURN(const std::span<const float> logits,
-                               engine_->Prefill(&*sequence, prompt, [](int64_t) { return Interrupted(); }));
-      prefill_s_.push_back(Seconds() - start);
+      MORAINE_ASSIGN_OR_RETURN(const double prefill_s, TimePrompt(engine_.get(), &*sequence, prompt, &ids_));
+      prefill_s_.push_back(prefill_s);
       recording_ = false;
-      ids_ = {Best(logits)};
       if (replay_ == nullptr) break;
       // The first time its own caches are cold and its memory untouched.
       if (round == 0) MORAINE_RETURN_IF_ERROR(replay_->Run());
@@ -191,15 +189,7 @@ class Bench {
 
   Result<std::vector<int32_t>> Prompt() const {
     if (!flags_.ids_file.empty()) return ReadIdsFile(flags_.ids_file);
-    std::mt19937 random(1);
-    std::vector<int32_t> ids(static_cast<size_t>(flags_.prompt_tokens));
-    for (int32_t& id : ids)
-      id = static_cast<int32_t>(random() % static_cast<uint32_t>(engine_->shape().vocab));
-    return ids;
-  }
-
-  static int32_t Best(std::span<const float> logits) {
-    return static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
+    return RandomPrompt(flags_.prompt_tokens, engine_->shape().vocab, 1);
   }
 
   // How fast memory and drive can be read, now.
@@ -217,29 +207,20 @@ class Bench {
     double memory = 0;
     double drive = 0;
     MORAINE_RETURN_IF_ERROR(Measure(&memory, &drive));
-    const EngineStats before = engine_->stats();
-    const double start = Seconds();
-    for (int64_t i = 0; i < tokens; ++i) {
-      if (Interrupted()) return Fail(ErrorKind::kInterrupted, "stopped");
-      const StepInput input{sequence, {&ids_.back(), 1}};
-      MORAINE_ASSIGN_OR_RETURN(const std::span<const float> logits, engine_->Step({&input, 1}));
-      ids_.push_back(Best(logits));
-    }
-    const double seconds = Seconds() - start;
-    const EngineStats after = engine_->stats();
+    MORAINE_ASSIGN_OR_RETURN(const TimedAnswer answer, TimeAnswer(engine_.get(), sequence, tokens, &ids_));
     MORAINE_RETURN_IF_ERROR(Measure(&memory, &drive));
-    const auto ram_bytes = static_cast<double>(after.ram_bytes - before.ram_bytes);
-    const auto nvme_bytes = static_cast<double>(after.nvme_bytes - before.nvme_bytes);
+    const auto ram_bytes = static_cast<double>(answer.read.ram_bytes);
+    const auto nvme_bytes = static_cast<double>(answer.read.nvme_bytes);
     const double ram_s = memory > 0 ? ram_bytes / memory : 0;
     const double drive_s = drive > 0 ? nvme_bytes / drive : 0;
     read_.push_back(memory);
     drive_read_.push_back(drive);
     ram_bytes_ += ram_bytes;
     nvme_bytes_ += nvme_bytes;
-    hits_ += after.expert_hits - before.expert_hits;
-    misses_ += after.expert_misses - before.expert_misses;
-    decode_s_ += seconds;
-    parts_.push_back({static_cast<double>(tokens) / seconds,
+    hits_ += answer.read.expert_hits;
+    misses_ += answer.read.expert_misses;
+    decode_s_ += answer.seconds;
+    parts_.push_back({static_cast<double>(tokens) / answer.seconds,
                       static_cast<double>(tokens) / std::max(ram_s, drive_s), drive_s > ram_s});
     return {};
   }

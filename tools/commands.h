@@ -18,11 +18,13 @@ void AddInspect(CLI::App& app, int* exit_code);
 void AddLogits(CLI::App& app, int* exit_code);
 void AddPack(CLI::App& app, int* exit_code);
 void AddPolicy(CLI::App& app, int* exit_code);
+void AddRehearse(CLI::App& app, int* exit_code);
 void AddReplay(CLI::App& app, int* exit_code);
 void AddRun(CLI::App& app, int* exit_code);
 void AddServe(CLI::App& app, int* exit_code);
 void AddSynth(CLI::App& app, int* exit_code);
 void AddTokenize(CLI::App& app, int* exit_code);
+void AddTune(CLI::App& app, int* exit_code);
 
 /// Prints "moraine: <message>" on stderr and returns the exit code of `error`.
 int Report(const Error& error);

@@ -1,10 +1,8 @@
 #include "tools/fit_model.h"
 
 #include <fmt/core.h>
-#include <stdlib.h>
 #include <unistd.h>
 
-#include <cerrno>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
@@ -16,6 +14,7 @@
 #include "runtime/core/printable.h"
 #include "storage/convert/known_shapes.h"
 #include "storage/convert/synth.h"
+#include "tools/temporary_folder.h"
 
 namespace moraine::tools {
 namespace {
@@ -24,34 +23,17 @@ namespace fs = std::filesystem;
 
 constexpr int64_t kMostConfigBytes = int64_t{4} << 20;
 
-// Removes what was made, whatever happens.
-struct Temporary {
-  fs::path path;
-  ~Temporary() {
-    std::error_code ignored;
-    if (!path.empty()) fs::remove_all(path, ignored);
-  }
-};
-
-// A folder in memory where there is one: on a disk, headers of 163 shards are waited for.
-fs::path PlaceForHeaders() {
-  std::error_code ignored;
-  const fs::path memory = "/dev/shm";
-  if (std::getenv("TMPDIR") == nullptr && ::access(memory.c_str(), W_OK | X_OK) == 0) return memory;
-  return fs::temp_directory_path(ignored);
+// A folder in memory where there is one: on a disk, headers of 163 shards are waited for. Empty: the usual.
+std::string PlaceForHeaders() {
+  const char* memory = "/dev/shm";
+  return std::getenv("TMPDIR") == nullptr && ::access(memory, W_OK | X_OK) == 0 ? memory : "";
 }
 
 Result<Checkpoint> OpenHeadersOf(const std::string& config, const std::string& format) {
-  std::string pattern = (PlaceForHeaders() / "moraine-fitcheck-XXXXXX").string();
-  if (::mkdtemp(pattern.data()) == nullptr) {
-    return Fail(ErrorKind::kIo, fmt::format("{}: no temporary folder for the model's headers can be made: {} "
-                                            "(set TMPDIR to a folder that can be written)",
-                                            pattern, std::strerror(errno)));
-  }
-  const Temporary folder{pattern};
+  MORAINE_ASSIGN_OR_RETURN(const TemporaryFolder folder, TemporaryFolder::Create(PlaceForHeaders(), "fitcheck"));
   MORAINE_RETURN_IF_ERROR(
-      Synthesise({.config_text = config, .format = format, .sparse = true}, folder.path.string(), {}));
-  return Checkpoint::Open(folder.path.string());
+      Synthesise({.config_text = config, .format = format, .sparse = true}, folder.path(), {}));
+  return Checkpoint::Open(folder.path());
 }
 
 // What config.json says its weights are stored in, as Synthesise names it; experts stay as the rest when it
@@ -63,6 +45,15 @@ std::string StatedFormat(const std::string& config) {
   if (quantised == json->end() || !quantised->is_object()) return "bf16";
   const auto method = quantised->find("quant_method");
   return method != quantised->end() && *method == "fp8" ? "fp8" : "bf16";
+}
+
+// The format of a checkpoint's experts, as Synthesise names it where it can write it.
+std::string FormatOfExperts(const Checkpoint& checkpoint) {
+  for (const StoredTensor& tensor : checkpoint.tensors()) {
+    if (tensor.tensor_class != TensorClass::kRouted) continue;
+    return tensor.format == WeightFormat::kFp8E4M3Block ? "fp8" : FormatName(tensor);
+  }
+  return "bf16";
 }
 
 // "license:" of the README's front matter, which is how Hugging Face folders state it.
@@ -97,19 +88,27 @@ Result<FitModel> OpenFitModel(const std::string& source, const std::string& form
                                                  "config.json to ask about another",
                                                  Printable(format, 40), Printable(source)));
     }
+    MORAINE_ASSIGN_OR_RETURN(std::string config, ReadText(inside, kMostConfigBytes));
     MORAINE_ASSIGN_OR_RETURN(Checkpoint checkpoint, Checkpoint::Open(source));
+    std::string stored = FormatOfExperts(checkpoint);
     return FitModel{.name = source,
                     .origin = "folder",
                     .checkpoint = std::move(checkpoint),
+                    .config = std::move(config),
+                    .format = std::move(stored),
                     .licence = LicenceOf(source),
                     .random = IsSynthetic(source)};
   }
   if (folder || fs::is_regular_file(source, ignored)) {
-    MORAINE_ASSIGN_OR_RETURN(const std::string config, ReadText(folder ? inside : source, kMostConfigBytes));
-    MORAINE_ASSIGN_OR_RETURN(Checkpoint checkpoint,
-                             OpenHeadersOf(config, format.empty() ? StatedFormat(config) : format));
-    return FitModel{
-        .name = source, .origin = "config.json", .checkpoint = std::move(checkpoint), .licence = ""};
+    MORAINE_ASSIGN_OR_RETURN(std::string config, ReadText(folder ? inside : source, kMostConfigBytes));
+    std::string chosen = format.empty() ? StatedFormat(config) : format;
+    MORAINE_ASSIGN_OR_RETURN(Checkpoint checkpoint, OpenHeadersOf(config, chosen));
+    return FitModel{.name = source,
+                    .origin = "config.json",
+                    .checkpoint = std::move(checkpoint),
+                    .config = std::move(config),
+                    .format = std::move(chosen),
+                    .licence = ""};
   }
   auto known = FindKnownModel(source);
   if (!known.has_value()) {
@@ -117,9 +116,14 @@ Result<FitModel> OpenFitModel(const std::string& source, const std::string& form
                 fmt::format("{}: no folder, no config.json and none of the models known by name ({})",
                             Printable(source), KnownNames()));
   }
-  MORAINE_ASSIGN_OR_RETURN(Checkpoint checkpoint,
-                           OpenHeadersOf(known->config, format.empty() ? known->format : format));
-  return FitModel{.name = source, .origin = "built in", .checkpoint = std::move(checkpoint), .licence = ""};
+  std::string chosen = format.empty() ? known->format : format;
+  MORAINE_ASSIGN_OR_RETURN(Checkpoint checkpoint, OpenHeadersOf(known->config, chosen));
+  return FitModel{.name = source,
+                  .origin = "built in",
+                  .checkpoint = std::move(checkpoint),
+                  .config = std::move(known->config),
+                  .format = std::move(chosen),
+                  .licence = ""};
 }
 
 }  // namespace moraine::tools

@@ -24,8 +24,8 @@
 #include "tools/load_trace.h"
 #include "tools/measure.h"
 #include "tools/prediction.h"
-#include "tools/replace_file.h"
 #include "tools/stated_hardware.h"
+#include "tools/whole_file.h"
 
 namespace moraine::tools {
 namespace {
@@ -112,7 +112,7 @@ class FitCheck {
     report.notices = notices_;
     if (model.origin == "folder" && !model.checkpoint.shape().sparse && report.answer)
       report.verify = fmt::format("moraine bench {} --ctx {} --tokens 64", model.name, context_);
-    if (!flags_.html.empty()) MORAINE_RETURN_IF_ERROR(ReplaceFile(flags_.html, FitHtml(report)));
+    if (!flags_.html.empty()) MORAINE_RETURN_IF_ERROR(WriteWhole(flags_.html, FitHtml(report)));
     if (!flags_.emit_policy.empty() && report.answer)
       MORAINE_RETURN_IF_ERROR(EmitPolicy(options, hardware, *report.answer));
     return Print(report, requirements);
@@ -301,7 +301,7 @@ class FitCheck {
     MORAINE_RETURN_IF_ERROR(set("measured.fingerprint", hardware.fingerprint));
     policy_.figures["predicted_decode_tok_s"] = answer.forecast.decode.tok_s;
     policy_.figures["predicted_prefill_tok_s"] = answer.forecast.prefill.tok_s;
-    return ReplaceFile(flags_.emit_policy, PolicyText(policy_));
+    return WriteWhole(flags_.emit_policy, PolicyText(policy_));
   }
 
   static bool Holds(const Requirement& requirement, const FitReport& report) {

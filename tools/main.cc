@@ -35,6 +35,8 @@ int main(int argc, char** argv) {
   moraine::tools::AddTokenize(app, &exit_code);
   moraine::tools::AddBench(app, &exit_code);
   moraine::tools::AddEval(app, &exit_code);
+  moraine::tools::AddRehearse(app, &exit_code);
+  moraine::tools::AddTune(app, &exit_code);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

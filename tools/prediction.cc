@@ -83,17 +83,22 @@ std::optional<HistoryEntry> ParseEntry(const std::string& line) {
 
 }  // namespace
 
+Result<Hardware> KnownHardware(const std::string& path) {
+  MORAINE_ASSIGN_OR_RETURN(Hardware hardware, ReadHardware(path, {.nvml = ""}));
+  if (const std::string cache = HardwareCachePath(); !cache.empty()) {
+    const CachedRates cached = LoadHardwareCache(cache, hardware.fingerprint);
+    if (cached.rates) ApplyMeasured(*cached.rates, &hardware);
+  }
+  return hardware;
+}
+
 std::optional<Prediction> Predict(const Engine& engine, const std::string& model, int64_t prompt_tokens,
                                   int64_t tokens, bool forced) {
   const bool even = !forced && IsSynthetic(model);
-  auto hardware = ReadHardware(model, {.nvml = ""});
+  const auto hardware = KnownHardware(model);
   if (!hardware.has_value()) return std::nullopt;
   Prediction prediction;
   prediction.fingerprint = hardware->fingerprint;
-  if (const std::string path = HardwareCachePath(); !path.empty()) {
-    const CachedRates cached = LoadHardwareCache(path, hardware->fingerprint);
-    if (cached.rates) ApplyMeasured(*cached.rates, &*hardware);
-  }
   prediction.measured_rates = hardware->rates.memory_read.origin == Origin::kMeasured;
   const ForecastOptions options{
       .position = static_cast<double>(prompt_tokens) + static_cast<double>(tokens) / 2,

@@ -10,6 +10,7 @@
 #include "runtime/core/result.h"
 #include "runtime/engine.h"
 #include "runtime/forecast.h"
+#include "runtime/hardware.h"
 
 namespace moraine::tools {
 
@@ -26,6 +27,10 @@ struct Prediction {
   bool measured_rates = false;  // of this machine (fitcheck --measure), not assumed
   std::string fingerprint;      // of the machine
 };
+
+/// This machine, with the rates that `moraine fitcheck --measure` kept of it. `path`: what the drive is looked
+/// for behind. Errors as ReadHardware.
+Result<Hardware> KnownHardware(const std::string& path);
 
 /// The forecast of `engine` on this machine for a prompt of `prompt_tokens` and an answer of `tokens`.
 /// `forced`: a trace chooses the experts, not the model. Empty when the machine cannot be read: a run does

@@ -1,0 +1,14 @@
+// A file that others see whole or not at all.
+#pragma once
+
+#include <string>
+
+#include "runtime/core/result.h"
+
+namespace moraine::tools {
+
+/// Writes `text` beside `path` and moves it in place of what was there. kIo names the path and what the
+/// system refused; then nothing has changed.
+Status WriteWhole(const std::string& path, const std::string& text);
+
+}  // namespace moraine::tools
