@@ -174,6 +174,24 @@ TEST(HttpServer, RefusesWhatIsNotARequestAndServesTheNext) {
   }
 }
 
+TEST(HttpServer, BodiesTogetherHaveALimit) {
+  HttpServerOptions options;
+  options.limits.all_body_bytes = 1'000'000;
+  Served served(std::move(options));
+  // A request that is not answered yet holds most of it.
+  HttpClient first = served.Client();
+  first.SendPost("/hold", std::string(900'000, 'x'));
+  auto responder = served.Held();
+  ASSERT_NE(responder, nullptr);
+  const HttpReply second = served.Client().Post("/", std::string(300'000, 'x'));
+  EXPECT_EQ(second.status, 503);
+  EXPECT_EQ(second.headers.at("retry-after"), "5");
+  EXPECT_EQ(served.Client().Get("/").status, 200);
+  responder->Send({.body = "done"});
+  EXPECT_EQ(first.Read().status, 200);
+  EXPECT_TRUE(Eventually([&] { return served.Client().Post("/", std::string(900'000, 'x')).status == 200; }));
+}
+
 TEST(HttpServer, SlowHeadersAndBodiesAndIdleConnectionsEnd) {
   HttpServerOptions options;
   options.limits.header_time = options.limits.body_time = options.limits.idle_time = milliseconds(200);

@@ -431,6 +431,32 @@ TEST(ServeProcess, AKeyGuardsTheModelAndIsReadFromAFile) {
   EXPECT_THAT(server.said(), Not(HasSubstr("sesame")));
 }
 
+TEST(ServeProcess, AFullQueueIsSaidAndNobodyWaitsForNothing) {
+  ServedProcess server(kTiny, {.arguments = {"--slots", "1", "--queue", "1", "--ctx", "100000"}});
+  const std::string endless = Ask("Hi", R"("ignore_eos": true, "max_tokens": 90000, "stream": true)");
+  HttpClient running = server.Client();
+  running.SendPost(kChat, endless);
+  ASSERT_TRUE(running.ReadUntil("data: ")) << server.said();
+  HttpClient waiting = server.Client();
+  waiting.SendPost(kChat, endless);
+  ASSERT_TRUE(waiting.ReadUntil("200 OK"));
+  for (int i = 0; i < 100; ++i) {
+    const HttpReply refused = server.Client().Post(kChat, Ask("Hi"));
+    EXPECT_EQ(refused.status, 429);
+    EXPECT_EQ(refused.headers.count("retry-after"), 1u);
+  }
+  // Of several choices none is left behind when the last does not fit.
+  running.Close();
+  EXPECT_TRUE(waiting.ReadUntil("data: "));
+  EXPECT_EQ(server.Client().Post(kChat, Ask("Hi", "\"n\": 3")).status, 429);
+  EXPECT_THAT(server.Client().Get("/metrics").body, HasSubstr("\nmoraine_num_requests_running 1\n"));
+  waiting.Close();
+  HttpReply last;
+  for (int i = 0; i < 1000 && last.status != 200; ++i)
+    last = server.Client().Post(kChat, Ask("Hi", "\"max_tokens\": 1"));
+  EXPECT_EQ(last.status, 200);
+}
+
 TEST(ServeProcess, VariablesStandForFlags) {
   const TempFolder folder;
   const std::string path = folder / "v.sock";

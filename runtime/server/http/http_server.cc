@@ -86,6 +86,7 @@ struct HttpCore {
   std::vector<std::unique_ptr<Acceptor>> acceptors;
   std::unordered_set<Connection*> open;
   bool stopping = false;
+  size_t body_bytes = 0;  // of requests that are being read or answered
   std::mt19937_64 random{std::random_device()()};
   // Of any thread.
   std::mutex mutex;
@@ -280,6 +281,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
     core_->empty = false;
   }
   ~Connection() {
+    Uncharge();
     core_->open.erase(this);
     core_->counters.open = static_cast<int64_t>(core_->open.size());
     if (!core_->open.empty()) return;
@@ -330,7 +332,16 @@ class Connection : public std::enable_shared_from_this<Connection> {
  private:
   enum class Phase { kIdle, kHeader, kBody, kAnswer, kLinger, kClosed };
 
+  // Bodies count from their first byte until they are answered.
+  bool Charge(size_t bytes) {
+    charged_ += bytes;
+    core_->body_bytes += bytes;
+    return core_->body_bytes <= core_->options.limits.all_body_bytes;
+  }
+  void Uncharge() { core_->body_bytes -= std::exchange(charged_, 0); }
+
   void NewParser() {
+    Uncharge();
     parser_.emplace();
     parser_->eager(true);
     parser_->header_limit(static_cast<std::uint32_t>(core_->options.limits.header_bytes));
@@ -403,6 +414,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
     if (phase_ == Phase::kClosed) return;
     if (error) return Close();
     if (phase_ == Phase::kLinger) return Read();
+    if (phase_ == Phase::kBody && !Charge(bytes))
+      return Refuse(503, "too_much_at_once", "too many large requests at once; try again");
     input_.append(chunk_.data(), bytes);
     Advance();
   }
@@ -541,11 +554,15 @@ class Connection : public std::enable_shared_from_this<Connection> {
   // Answers by itself and ends the connection: what follows of the request cannot be trusted or is unwanted.
   void Refuse(int status, const std::string& code, const std::string& message) {
     ++core_->counters.refused;
+    Uncharge();
+    parser_.reset();
+    input_.clear();
     exchange_ = std::make_shared<Exchange>(
         core_, weak_from_this(),
         Exchange::Head{
             .keep_alive = false, .id = fmt::format("req-{:016x}", core_->random()), .allow_origin = ""});
     HttpResponse response{.status = status, .body = core_->options.error_body(status, code, message)};
+    if (status == 503) response.headers.emplace_back("Retry-After", "5");
     if (status == 401) response.headers.emplace_back("WWW-Authenticate", "Bearer");
     Enter(Phase::kAnswer);
     streams_ = false;
@@ -604,7 +621,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   std::optional<http::request_parser<http::string_body>> parser_;
   bool checked_ = false;  // the header of this request
   std::array<char, kReadBytes> chunk_;
-  std::string input_;  // read and not parsed
+  std::string input_;   // read and not parsed
+  size_t charged_ = 0;  // bytes of this body in the core's sum
   bool reading_ = false;
   bool writing_ = false;
   bool streams_ = false;

@@ -21,7 +21,8 @@ struct HttpLimits {
   std::size_t header_bytes = 32 << 10;  // of a request, the first line included
   std::size_t target_bytes = 8 << 10;   // of its path and query
   std::size_t body_bytes = 16 << 20;
-  std::size_t unsent_bytes = 4 << 20;  // of a stream nobody reads; more, and the connection is cut
+  std::size_t all_body_bytes = 256 << 20;  // of all requests under way together
+  std::size_t unsent_bytes = 4 << 20;      // of a stream nobody reads; more, and the connection is cut
   int connections = 4096;
   std::chrono::milliseconds header_time{10'000};  // from a request's first byte to the end of its header
   std::chrono::milliseconds body_time{60'000};    // from there to the end of its body
