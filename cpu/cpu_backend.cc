@@ -17,13 +17,6 @@ namespace {
 
 constexpr int kMaxThreads = 1024;
 
-// How far oneDNN may go under a limit on our own kernels; nowhere under "scalar".
-std::optional<GemmIsa> GemmIsaFor(const std::string& isa) {
-  if (isa == Name(Isa::kScalar)) return std::nullopt;
-  if (isa == "auto" || isa == Name(Isa::kAmx)) return GemmIsa::kAny;
-  return isa == Name(Isa::kAvx2) ? GemmIsa::kAvx2 : GemmIsa::kAvx512;
-}
-
 }  // namespace
 
 struct CpuBackend::State {

@@ -191,6 +191,12 @@ bool CpuHas(Isa isa) {
   return isa == Isa::kScalar;
 }
 
+Isa BestIsa() {
+  auto isa = Isa::kAmx;
+  while (!CpuHas(isa)) isa = static_cast<Isa>(static_cast<int>(isa) + 1);
+  return isa;
+}
+
 std::string WhyNot(Isa isa) {
   return CpuHas(isa) ? std::string() : fmt::format("this CPU has no {}", Info(isa).features);
 }

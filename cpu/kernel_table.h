@@ -79,6 +79,8 @@ std::span<const KernelRow> KernelRows();
 std::span<const ActivationRow> ActivationRows();
 /// True when this CPU (and operating system) can execute `isa`.
 bool CpuHas(Isa isa);
+/// The best that it can.
+Isa BestIsa();
 /// A short reason why CpuHas is false: "this CPU has no AVX2 with FMA".
 std::string WhyNot(Isa isa);
 

@@ -2,6 +2,7 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <cmath>
@@ -48,6 +49,21 @@ Result<int64_t> ParseBytes(std::string_view text) {
   if (*bytes >= 0x1p63)
     return Fail(ErrorKind::kUsage, fmt::format("\"{}\": more than any machine has", Printable(text, 60)));
   return static_cast<int64_t>(*bytes);
+}
+
+Result<double> ParseRate(std::string_view text) {
+  constexpr std::string_view kEnding = "/s";
+  std::string size;
+  for (const char c : text.substr(0, text.size() - std::min(text.size(), kEnding.size())))
+    if (c != ' ') size += c;
+  const std::optional<double> bytes = Parse(size, kBytes);
+  if (!text.ends_with(kEnding) || !bytes || *bytes <= 0) {
+    return Fail(
+        ErrorKind::kUsage,
+        fmt::format("\"{}\"; expected a rate with its unit, such as 80GB/s (MB/s, GB/s, MiB/s or GiB/s)",
+                    Printable(text, 60)));
+  }
+  return *bytes;
 }
 
 Result<double> ParseSeconds(std::string_view text) {

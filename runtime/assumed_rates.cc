@@ -28,23 +28,25 @@ Figure Assumed(double value, std::string from) { return {value, Origin::kAssumed
 
 std::string Giga(double value) { return fmt::format("{:.4g} GB/s", value / kGiga); }
 
-// What one core does, by kernel row: below what `bench_experts` shows for one core in docs/performance.md.
+// What one core does, by kernel row: two thirds to nine tenths of what measure.cc found on one core of a
+// server of 2023 with AMX (docs/fitcheck.md), its kernels limited to each row in turn.
 struct CoreRates {
   std::string_view isa;
   double floats;  // bytes/s of stored weights at one row: f32, f16, bf16
   double fp8;
   double integers;
-  double prefill_64;  // FLOP/s of experts with 64 rows
-  double prefill_512;
-  double attention;  // FLOP/s
+  double prefill_64;    // FLOP/s of experts with 64 rows
+  double prefill_512;   // and with 512
+  double integers_512;  // of integer formats
+  double attention;     // FLOP/s
 };
 constexpr std::array kCores = {
-    CoreRates{"amx", 12e9, 10e9, 12e9, 300e9, 550e9, 20e9},
-    CoreRates{"avx512-vbmi", 12e9, 10e9, 12e9, 60e9, 60e9, 20e9},
-    CoreRates{"avx512-vnni", 12e9, 8e9, 12e9, 60e9, 60e9, 20e9},
-    CoreRates{"avx512", 12e9, 8e9, 9e9, 60e9, 60e9, 20e9},
-    CoreRates{"avx2", 12e9, 6e9, 9e9, 30e9, 30e9, 10e9},
-    CoreRates{"scalar", 1e9, 0.3e9, 0.3e9, 1e9, 1e9, 1e9},
+    CoreRates{"amx", 12e9, 10e9, 12e9, 300e9, 550e9, 350e9, 12e9},
+    CoreRates{"avx512-vbmi", 12e9, 10e9, 12e9, 80e9, 90e9, 90e9, 12e9},
+    CoreRates{"avx512-vnni", 12e9, 8e9, 12e9, 80e9, 90e9, 90e9, 12e9},
+    CoreRates{"avx512", 12e9, 8e9, 9e9, 80e9, 90e9, 90e9, 12e9},
+    CoreRates{"avx2", 12e9, 6e9, 9e9, 40e9, 40e9, 40e9, 10e9},
+    CoreRates{"scalar", 1.5e9, 0.2e9, 0.12e9, 0.4e9, 0.4e9, 0.4e9, 2e9},
 };
 
 const CoreRates& CoreOf(std::string_view isa) {
@@ -187,7 +189,8 @@ void AssumeProcessorRates(std::string_view why, Hardware* hardware) {
             ? Assumed(memory, fmt::format("{}{} of what memory can be read at", before, kShareOfMemory))
             : Assumed(kernels, fmt::format("{}{} worker(s) x {} ({})", before, workers,
                                            Giga(kernels / workers), core.isa));
-    rate.prefill = {{64, arithmetic(core.prefill_64)}, {512, arithmetic(core.prefill_512)}};
+    rate.prefill = {{64, arithmetic(core.prefill_64)},
+                    {512, arithmetic(IsInteger(format.format) ? core.integers_512 : core.prefill_512)}};
     hardware->rates.experts.push_back(std::move(rate));
   }
   hardware->rates.attention_flops = arithmetic(core.attention);

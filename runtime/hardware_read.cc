@@ -56,12 +56,6 @@ std::optional<int64_t> MemlockLimit() {
   return static_cast<int64_t>(limit.rlim_cur);
 }
 
-std::string BestIsa() {
-  for (int isa = 0; isa < kIsas; ++isa)
-    if (CpuHas(static_cast<Isa>(isa))) return std::string(Name(static_cast<Isa>(isa)));
-  return std::string(Name(Isa::kScalar));
-}
-
 std::string RamNote(const Hardware& h) {
   const auto gib = [](double bytes) { return bytes / 0x1p30; };
   const double kernel = h.ram_total.value;
@@ -93,7 +87,7 @@ void ReadProcessor(const Topology& topology, const std::string& root, Hardware* 
   h->l2_bytes = facts.l2_bytes;
   h->l3_bytes = facts.l3_bytes;
   h->l3_caches = facts.l3_caches;
-  h->isa = BestIsa();
+  h->isa = Name(BestIsa());
   h->topology_memory_bytes = facts.memory_bytes;
 }
 

@@ -12,8 +12,7 @@
 #include <algorithm>
 #include <chrono>
 #include <nlohmann/json.hpp>
-#include <numeric>
-#include <random>
+#include <optional>
 
 #include "cpu/cpu_experts.h"
 #include "cpu/gemm/prefill_gemm.h"
@@ -22,6 +21,7 @@
 #include "cpu/worker_pool.h"
 #include "tools/bench/bench_main.h"
 #include "tools/bench/expert_bank.h"
+#include "tools/bench/layer_run.h"
 #include "tools/bench/pool_bench.h"
 #include "tools/bench/prefill_bench.h"
 #include "tools/bench/read_bandwidth.h"
@@ -31,8 +31,7 @@
 namespace moraine::tools {
 namespace {
 
-constexpr int64_t kHidden = 7168;
-constexpr int64_t kInner = 2048;
+constexpr ExpertSize kSize = kR1Expert;
 constexpr int32_t kTopK = 8;
 
 struct Options {
@@ -49,23 +48,6 @@ struct Options {
   bool json = false;
 };
 
-Result<FormatChoice> ParseFormat(const std::string& name) {
-  const auto group = [&](size_t prefix) { return std::atoi(name.c_str() + prefix); };
-  if (name == "fp8") return FormatChoice{name, WeightFormat::kFp8E4M3Block, 128};
-  if (name == "bf16") return FormatChoice{name, WeightFormat::kBf16, 0};
-  if (name == "f16") return FormatChoice{name, WeightFormat::kF16, 0};
-  if (name == "f32") return FormatChoice{name, WeightFormat::kF32, 0};
-  if (name == "int8-row") return FormatChoice{name, WeightFormat::kInt8Group, 0};
-  for (const int g : {32, 64, 128}) {
-    if (name == fmt::format("int8-g{}", g)) return FormatChoice{name, WeightFormat::kInt8Group, group(6)};
-    if (name == fmt::format("int4-g{}", g)) return FormatChoice{name, WeightFormat::kInt4Group, group(6)};
-  }
-  return Fail(ErrorKind::kUsage,
-              fmt::format("format \"{}\" is unknown; one of fp8, bf16, f16, f32, int8-row, "
-                          "int8-g32, int8-g64, int8-g128, int4-g32, int4-g64, int4-g128",
-                          name));
-}
-
 struct Row {
   std::string format;
   std::string isa;
@@ -77,90 +59,24 @@ struct Row {
   double tokens_s = 0;  // rows through one layer a second
 };
 
-// Layers of `tokens` rows that all choose the same eight experts, which change from layer to layer.
-class LayerRun {
- public:
-  LayerRun(const ExpertBank& bank, const ModelShape& shape, int32_t tokens) : bank_(bank), tokens_(tokens) {
-    std::mt19937 random(7);
-    std::normal_distribution<float> normal;
-    inputs_.resize(static_cast<size_t>(tokens * shape.hidden));
-    for (float& value : inputs_) value = normal(random);
-    rows_.resize(static_cast<size_t>(tokens));
-    std::iota(rows_.begin(), rows_.end(), 0);
-    gains_.assign(static_cast<size_t>(tokens), 0.3f);
-    order_.resize(static_cast<size_t>(bank.count()));
-    std::iota(order_.begin(), order_.end(), 0);
-    std::shuffle(order_.begin(), order_.end(), random);
-    work_.resize(kTopK);
-  }
-
-  // Bytes read in about `seconds`, and the seconds.
-  std::pair<double, double> Run(Experts& experts, double seconds, int64_t* layers) {
-    const double start = Seconds();
-    double now = start;
-    int64_t done = 0;
-    while (now - start < seconds) {
-      for (int32_t k = 0; k < kTopK; ++k) {
-        work_[static_cast<size_t>(k)] = {.expert = ExpertId{k},
-                                         .slices = bank_.expert(order_[static_cast<size_t>(next_)]),
-                                         .rows = rows_,
-                                         .gains = gains_,
-                                         .ready = {}};
-        next_ = (next_ + 1) % bank_.count();
-      }
-      const auto sum =
-          experts.Run({.layer = LayerId{0}, .rows = tokens_, .inputs = inputs_.data(), .work = work_});
-      if (!sum.has_value() || !(std::abs(sum->values[0]) < 1e30f)) {
-        fmt::print(stderr, "bench_experts: the experts gave {}\n",
-                   sum.has_value() ? "no number" : sum.error().message);
-        std::exit(ExitCode(ErrorKind::kInternal));
-      }
-      ++done;
-      now = Seconds();
-    }
-    *layers = done;
-    return {static_cast<double>(done * kTopK * bank_.expert_bytes()), now - start};
-  }
-
- private:
-  const ExpertBank& bank_;
-  int32_t tokens_;
-  std::vector<float> inputs_;
-  std::vector<int32_t> rows_;
-  std::vector<float> gains_;
-  std::vector<int64_t> order_;
-  std::vector<ExpertWork> work_;
-  int64_t next_ = 0;
-};
-
-ModelShape Shape(int64_t hidden, int64_t inner) {
-  ModelShape shape;
-  shape.hidden = hidden;
-  shape.expert_inter = inner;
-  shape.experts = 256;
-  shape.top_k = kTopK;
-  return shape;
-}
-
 Row Measure(const Options& options, const FormatChoice& choice, const ExpertBank& bank,
             const KernelSet& kernels, WorkerPool& pool, int32_t tokens) {
-  const ModelShape shape = Shape(kHidden, kInner);
+  const ModelShape shape = LayerShape(kSize, kTopK);
   CpuExperts experts(shape, tokens, {{choice.format}}, kernels, &pool);
-  LayerRun run(bank, shape, tokens);
+  LayerRun run(bank, kSize, kTopK, tokens);
   std::vector<double> share;
   std::vector<double> speed;
   std::vector<double> bound;
   std::vector<double> layer;
-  int64_t layers = 0;
-  run.Run(experts, 0.05, &layers);
+  run.Run(experts, 0.05);
   for (int round = 0; round < options.rounds; ++round) {
     const double part = options.seconds / options.rounds;
     bound.push_back(ReadBandwidth(pool, bank.bytes(), part / 2));
-    const auto [bytes, seconds] = run.Run(experts, part, &layers);
+    const LayerTimes times = run.Run(experts, part);
     bound.back() = std::max(bound.back(), ReadBandwidth(pool, bank.bytes(), part / 2));
-    speed.push_back(bytes / seconds);
+    speed.push_back(times.bytes / times.seconds);
     share.push_back(speed.back() / bound.back());
-    layer.push_back(seconds / static_cast<double>(layers));
+    layer.push_back(times.Seconds());
   }
   return {.format = choice.name,
           .isa = std::string(Name(kernels.IsaFor(choice.format, tokens))),
@@ -175,7 +91,7 @@ Row Measure(const Options& options, const FormatChoice& choice, const ExpertBank
 // A layer whose experts weigh next to nothing: what is left is waking the workers, two barriers and the
 // bookkeeping.
 double OverheadUs(const KernelSet& kernels, WorkerPool& pool) {
-  const ModelShape shape = Shape(32, 32);
+  const ModelShape shape = LayerShape({.hidden = 32, .inner = 32}, kTopK);
   std::vector<float> weights(32 * 32, 0.01f);
   const MatView view{.data = reinterpret_cast<const std::byte*>(weights.data()),
                      .format = WeightFormat::kF32,
@@ -204,17 +120,19 @@ double OverheadUs(const KernelSet& kernels, WorkerPool& pool) {
   return Median(rounds);
 }
 
-GemmIsa CapFor(const std::string& isa) {
-  if (isa == "auto" || isa == "amx") return GemmIsa::kAny;
-  return isa == "avx2" ? GemmIsa::kAvx2 : GemmIsa::kAvx512;
+// oneDNN as far as `isa` allows.
+Result<std::unique_ptr<PrefillGemm>> MakeGemm(const std::string& isa, const WorkerPool& pool,
+                                              int64_t min_rows = 0) {
+  const std::optional<GemmIsa> most = GemmIsaFor(isa);
+  if (!most) return Fail(ErrorKind::kHardware, "isa \"scalar\" keeps to the scalar kernels");
+  return PrefillGemm::Create({.isa = *most, .workers = pool.threads(), .min_rows = min_rows});
 }
 
 // Prints and collects one row for each of options.prefill.
 Status RunPrefill(const Options& options, const FormatChoice& choice, const ExpertBank& bank,
                   KernelSet kernels, const std::string& isa, WorkerPool& pool, nlohmann::ordered_json* out) {
   if (options.prefill.empty()) return {};
-  MORAINE_ASSIGN_OR_RETURN(const std::unique_ptr<PrefillGemm> gemm,
-                           PrefillGemm::Create({.isa = CapFor(isa), .workers = pool.threads()}));
+  MORAINE_ASSIGN_OR_RETURN(const std::unique_ptr<PrefillGemm> gemm, MakeGemm(isa, pool));
   kernels.gemm = gemm.get();
   const PrefillBench bench{.format = choice.name,
                            .weight_format = choice.format,
@@ -244,26 +162,21 @@ Status RunPrefill(const Options& options, const FormatChoice& choice, const Expe
 Status RunSwitchOver(const Options& options, const FormatChoice& choice, const ExpertBank& bank,
                      const KernelSet& set, const std::string& isa, WorkerPool& pool,
                      nlohmann::ordered_json* out) {
-  MORAINE_ASSIGN_OR_RETURN(
-      const std::unique_ptr<PrefillGemm> gemm,
-      PrefillGemm::Create({.isa = CapFor(isa), .workers = pool.threads(), .min_rows = 1}));
-  MORAINE_ASSIGN_OR_RETURN(const std::unique_ptr<PrefillGemm> as_set,
-                           PrefillGemm::Create({.isa = CapFor(isa), .workers = pool.threads()}));
+  MORAINE_ASSIGN_OR_RETURN(const std::unique_ptr<PrefillGemm> gemm, MakeGemm(isa, pool, 1));
+  MORAINE_ASSIGN_OR_RETURN(const std::unique_ptr<PrefillGemm> as_set, MakeGemm(isa, pool));
   const bool own = set.HasTile(choice.format);
   KernelSet few = set;
   few.q8_tile.fill(nullptr);
   KernelSet many = set;
   many.q8_tile_rows.fill(1);
   many.gemm = gemm.get();
-  const ModelShape shape = Shape(kHidden, kInner);
+  const ModelShape shape = LayerShape(kSize, kTopK);
   const auto seconds = [&](const KernelSet& kernels) {
     return [&](int32_t rows) {
       CpuExperts experts(shape, rows, {{choice.format}}, kernels, &pool);
-      LayerRun run(bank, shape, rows);
-      int64_t layers = 0;
-      run.Run(experts, 0.02, &layers);
-      const double took = run.Run(experts, options.seconds / options.rounds / 2, &layers).second;
-      return took / static_cast<double>(layers);
+      LayerRun run(bank, kSize, kTopK, rows);
+      run.Run(experts, 0.02);
+      return run.Run(experts, options.seconds / options.rounds / 2).Seconds();
     };
   };
   const SwitchOver measured = MeasureSwitchOver(seconds(few), seconds(many), options.rounds);
@@ -309,14 +222,14 @@ void RunPool(const Options& options, WorkerPool& pool, nlohmann::ordered_json* o
 
 // Room for `gib` of experts, and for a layer's twice over.
 Result<NodeMemory> BankMemory(const Topology& topology, const FormatChoice& choice, double gib) {
-  const int64_t expert = ExpertBank::ExpertBytes(choice, {.hidden = kHidden, .inner = kInner});
+  const int64_t expert = ExpertBank::ExpertBytes(choice, kSize);
   const auto count =
       std::max<int64_t>(2 * kTopK, static_cast<int64_t>(gib * 0x1p30 / static_cast<double>(expert)));
   return topology.Allocate(count * expert, NodeId{0});
 }
 
 Status RunBench(const Options& options) {
-  for (const std::string& name : options.formats) MORAINE_RETURN_IF_ERROR(ParseFormat(name));
+  for (const std::string& name : options.formats) MORAINE_RETURN_IF_ERROR(ParseFormatChoice(name));
   for (const std::string& isa : options.isas) MORAINE_RETURN_IF_ERROR(SelectKernels(isa));
   MORAINE_ASSIGN_OR_RETURN(const std::unique_ptr<Topology> topology, Topology::Read());
   const int threads = options.threads == 0 ? topology->cores() : options.threads;
@@ -336,10 +249,9 @@ Status RunBench(const Options& options) {
                "GB/s", "bound", "share", "rows/s");
   }
   for (const std::string& name : options.formats) {
-    MORAINE_ASSIGN_OR_RETURN(const FormatChoice choice, ParseFormat(name));
+    MORAINE_ASSIGN_OR_RETURN(const FormatChoice choice, ParseFormatChoice(name));
     MORAINE_ASSIGN_OR_RETURN(const NodeMemory memory, BankMemory(*topology, choice, options.gib));
-    const ExpertBank bank({memory.data(), static_cast<size_t>(memory.bytes())}, choice,
-                          {.hidden = kHidden, .inner = kInner}, pool);
+    const ExpertBank bank({memory.data(), static_cast<size_t>(memory.bytes())}, choice, kSize, pool);
     std::vector<std::string> isas = options.isas;
     if (isas.empty()) isas = {"auto"};
     for (const std::string& isa : isas) {

@@ -1,6 +1,7 @@
 // A machine that is not this one, or not yet: what the user states over what was read.
 #pragma once
 
+#include <cstdint>
 #include <string>
 
 #include "runtime/core/result.h"
@@ -27,19 +28,19 @@ struct StatedHardware {
   bool any() const;
 };
 
-enum class StatedFlags { kAll, kWithoutPolicyFlags /* --ram, --vram, --isa */ };
+enum class StatedFlags : uint8_t {
+  kAll,
+  kWithoutPolicyFlags,  // all but --ram, --vram and --isa
+};
 
 /// `stated` outlives the parse.
 void AddStatedHardwareFlags(CLI::App& command, StatedHardware* stated, StatedFlags which = StatedFlags::kAll);
 
 /// Puts what is stated into `hardware`, each figure kStated, after measured rates have been applied. What
-/// depends on it is no longer measured: with another number of cores or ISA, rates of experts and attention
-/// are scaled or assumed anew, with other memory the rate of experts is bound by it, and `from` says so.
-/// kUsage names flag, value and an example.
+/// follows from it is no longer measured here and says so in `from`: with another number of cores, rates of
+/// experts and attention are taken from the measured ones by worker and memory is assumed anew; with another
+/// ISA they are assumed anew; with other memory, experts of few rows are bound by it. kUsage names flag,
+/// value and an example, and nothing has changed.
 Status ApplyStatedHardware(const StatedHardware& stated, Hardware* hardware);
-
-/// "80GB/s", "7 GB/s", "2GiB/s" -> bytes a second, more than 0. kUsage says what was expected of `text`; the
-/// caller says whose it is.
-Result<double> ParseRate(const std::string& text);
 
 }  // namespace moraine::tools

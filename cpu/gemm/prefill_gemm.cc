@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "cpu/kernel_table.h"
 #include "cpu/worker_pool.h"
 #include "runtime/core/check.h"
 
@@ -40,6 +41,12 @@ constexpr bool NeedsF32(WeightFormat format) {
 }
 
 }  // namespace
+
+std::optional<GemmIsa> GemmIsaFor(std::string_view isa) {
+  if (isa == Name(Isa::kScalar)) return std::nullopt;
+  if (isa == "auto" || isa == Name(Isa::kAmx)) return GemmIsa::kAny;
+  return isa == Name(Isa::kAvx2) ? GemmIsa::kAvx2 : GemmIsa::kAvx512;
+}
 
 PrefillGemm::PrefillGemm(int workers) : scratch_(static_cast<size_t>(workers)) {
   for (Scratch& s : scratch_) {

@@ -8,8 +8,10 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "cpu/gemm/aligned_bytes.h"
@@ -23,6 +25,9 @@
 namespace moraine {
 
 class WorkerPool;
+
+/// How far oneDNN may go under a limit on our own kernels ("auto" or a row's name): nowhere under "scalar".
+std::optional<GemmIsa> GemmIsaFor(std::string_view isa);
 
 /// Driven from the thread that runs steps; what takes a worker's number may run on several workers at once.
 /// Memory is taken by Create, Prepare and Reserve, none later.

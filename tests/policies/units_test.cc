@@ -26,6 +26,20 @@ TEST(ParseBytes, NeedsAUnitAndKeepsToInt64) {
   EXPECT_THAT(ParseBytes("99999EiB").error().message, HasSubstr("more than any machine has"));
 }
 
+TEST(ParseRate, NeedsAUnitOfBytesASecond) {
+  EXPECT_EQ(ParseRate("80GB/s"), 80e9);
+  EXPECT_EQ(ParseRate("7 GB/s"), 7e9);
+  EXPECT_EQ(ParseRate("2GiB/s"), 0x1p31);
+  EXPECT_EQ(ParseRate("0.5MB/s"), 0.5e6);
+  for (const char* bad :
+       {"", "/s", "80", "80GB", "80GB/h", "80Gb/s", "-1GB/s", "0GB/s", "GB/s", "80GB/s/s", "nanGB/s"}) {
+    const auto rate = ParseRate(bad);
+    ASSERT_FALSE(rate.has_value()) << bad;
+    EXPECT_EQ(rate.error().kind, ErrorKind::kUsage);
+    EXPECT_NE(rate.error().message.find("80GB/s"), std::string::npos);
+  }
+}
+
 TEST(ParseSeconds, NeedsAUnit) {
   EXPECT_EQ(ParseSeconds("30s"), 30);
   EXPECT_EQ(ParseSeconds("500ms"), 0.5);

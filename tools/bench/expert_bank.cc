@@ -1,6 +1,9 @@
 #include "tools/bench/expert_bank.h"
 
+#include <fmt/core.h>
+
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 #include <random>
 
@@ -47,6 +50,23 @@ uint64_t Sane(WeightFormat format, uint64_t bits) {
 }
 
 }  // namespace
+
+Result<FormatChoice> ParseFormatChoice(const std::string& name) {
+  const auto group = [&](size_t prefix) { return std::atoi(name.c_str() + prefix); };
+  if (name == "fp8") return FormatChoice{name, WeightFormat::kFp8E4M3Block, 128};
+  if (name == "bf16") return FormatChoice{name, WeightFormat::kBf16, 0};
+  if (name == "f16") return FormatChoice{name, WeightFormat::kF16, 0};
+  if (name == "f32") return FormatChoice{name, WeightFormat::kF32, 0};
+  if (name == "int8-row") return FormatChoice{name, WeightFormat::kInt8Group, 0};
+  for (const int g : {32, 64, 128}) {
+    if (name == fmt::format("int8-g{}", g)) return FormatChoice{name, WeightFormat::kInt8Group, group(6)};
+    if (name == fmt::format("int4-g{}", g)) return FormatChoice{name, WeightFormat::kInt4Group, group(6)};
+  }
+  return Fail(ErrorKind::kUsage,
+              fmt::format("format \"{}\" is unknown; one of fp8, bf16, f16, f32, int8-row, "
+                          "int8-g32, int8-g64, int8-g128, int4-g32, int4-g64, int4-g128",
+                          name));
+}
 
 ExpertBank::ExpertBank(std::span<std::byte> memory, const FormatChoice& choice, const ExpertSize& size,
                        WorkerPool& pool)

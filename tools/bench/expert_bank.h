@@ -10,6 +10,7 @@
 #include "cpu/worker_pool.h"
 #include "runtime/core/experts.h"
 #include "runtime/core/mat_view.h"
+#include "runtime/core/result.h"
 
 namespace moraine::tools {
 
@@ -19,10 +20,15 @@ struct FormatChoice {
   int32_t group;  // columns of an FP8 block or of an integer scale; 0 is a whole row
 };
 
+/// "fp8", "bf16", "f16", "f32", "int8-row", "int8-g32", "int8-g64", "int8-g128" and the same of int4. kUsage
+/// for another.
+Result<FormatChoice> ParseFormatChoice(const std::string& name);
+
 struct ExpertSize {
   int64_t hidden;  // H
   int64_t inner;   // I
 };
+inline constexpr ExpertSize kR1Expert = {.hidden = 7168, .inner = 2048};
 
 /// Experts side by side in one block of memory, as a loader lays them: gate, up, down, each with its scales
 /// behind (FP8: 32 bits a 128-row block; integers: BF16). Uncut: for a pool of one node. Immutable once made.

@@ -6,14 +6,12 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstring>
 #include <filesystem>
-#include <memory>
 #include <random>
 #include <system_error>
 
 #include "storage/streamer.h"
-#include "tools/interrupt.h"
+#include "tools/bench/random_bytes.h"
 
 namespace moraine::tools {
 namespace {
@@ -21,41 +19,16 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr int kFiles = 2;
-constexpr int64_t kPiece = int64_t{8} << 20;
+constexpr int64_t kPiece = kRandomPiece;
 
 std::string Reason(int error) { return std::generic_category().message(error); }
 
-struct FreeAligned {
-  void operator()(std::byte* at) const { std::free(at); }
-};
-
-// No two blocks are alike, so nothing below can keep one copy of them.
 Status Write(const std::string& path, int64_t bytes) {
-  const std::unique_ptr<std::byte, FreeAligned> piece(
-      static_cast<std::byte*>(std::aligned_alloc(kStreamBlock, kPiece)));
-  std::mt19937_64 random(std::hash<std::string>()(path));
-  for (int64_t at = 0; at < kPiece; at += 8) {
-    const uint64_t bits = random();
-    std::memcpy(piece.get() + at, &bits, sizeof bits);
-  }
   int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_DIRECT, 0600);
   if (fd < 0 && errno == EINVAL) fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
   if (fd < 0) return Fail(ErrorKind::kIo, fmt::format("{}: cannot be made: {}", path, Reason(errno)));
   const Handle<FdTraits> file(fd);
-  for (int64_t at = 0; at < bytes; at += kPiece) {
-    if (Interrupted()) return Fail(ErrorKind::kInterrupted, "interrupted while files were written");
-    for (int64_t block = 0; block < kPiece; block += kStreamBlock) {
-      const int64_t name = at + block;
-      std::memcpy(piece.get() + block, &name, sizeof name);
-    }
-    const auto length = static_cast<size_t>(std::min(kPiece, bytes - at));
-    const ssize_t written = ::pwrite(fd, piece.get(), length, at);
-    if (written != static_cast<ssize_t>(length)) {
-      return Fail(ErrorKind::kIo, fmt::format("{}: writing {} bytes at offset {}: wrote {}: {}", path, length,
-                                              at, written, Reason(errno)));
-    }
-  }
-  if (::fsync(fd) != 0) return Fail(ErrorKind::kIo, fmt::format("{}: fsync: {}", path, Reason(errno)));
+  MORAINE_RETURN_IF_ERROR(WriteRandom(fd, path, bytes));
   return {};
 }
 
