@@ -12,8 +12,8 @@ struct FitModel {
   std::string name;    // as given
   std::string origin;  // "folder", "config.json", "built in"
   Checkpoint checkpoint;
-  std::string config;    // its config.json
-  std::string format;    // of its experts, as SynthOptions::format where Synthesise can write it
+  std::string config;   // its config.json
+  std::string format;   // of its experts, as SynthOptions::format where Synthesise can write it
   std::string licence;  // of the folder's README.md front matter, or empty
   bool random = false;  // moraine synth wrote it: its routers choose evenly
 };

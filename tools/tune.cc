@@ -41,7 +41,7 @@ constexpr int kRandomPrompts = 3;
 constexpr int kRandomHeldOut = 2;
 
 // The real engine. It stays open while the policy stays the same, so that two runs of one policy in a row
-// load once; a new one is warmed by a prompt before it is timed.
+// load once; a new one is warmed by all prompts before it is timed.
 class EngineRunner : public TuneRunner {
  public:
   EngineRunner(std::string model, Policy policy, int64_t tokens)
@@ -59,7 +59,8 @@ class EngineRunner : public TuneRunner {
 
   Result<TuneRun> Run(const TunePoint& point, bool held_out) override {
     if (engine_ == nullptr || point != open_) MORAINE_RETURN_IF_ERROR(OpenAt(point));
-    if (!warm_) MORAINE_RETURN_IF_ERROR(RunOne(prompts_.front()));
+    // All of them: a run after another of the same policy must not be the warmer one.
+    for (size_t i = 0; !warm_ && i < prompts_.size(); ++i) MORAINE_RETURN_IF_ERROR(RunOne(prompts_[i]));
     warm_ = true;
     TuneRun sum;
     double prompt_s = 0;

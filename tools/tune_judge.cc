@@ -38,6 +38,6 @@ double Noise::deviation() const {
   return kDeviationOfMedian * *middle;
 }
 
-double Noise::gain() const { return std::max(kLeastGain, std::exp(1.5 * deviation())); }
+double Noise::gain() const { return std::max(kLeastGain, std::exp(1.2 * deviation())); }
 
 }  // namespace moraine::tools

@@ -26,8 +26,8 @@ class Noise {
   /// Standard deviation of the logarithm of such a ratio, by its median: one stray run changes little. 0
   /// until three are known.
   double deviation() const;
-  /// What a median must exceed to be no accident: kLeastGain, or one and a half deviations if that is more.
-  /// Of five rounds three exceed that by chance in 3 of 1,000.
+  /// What a median must exceed to be no accident: kLeastGain, or 1.2 deviations if that is more. Of five
+  /// rounds three exceed that by chance in 1 of 80 trials; what slips through has the final check before it.
   double gain() const;
 
  private:
