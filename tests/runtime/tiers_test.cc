@@ -87,8 +87,11 @@ TEST_P(Tiers, EveryBudgetGivesTheSameBits) {
 TEST_P(Tiers, EveryPolicyGivesTheSameBits) {
   const Outcome want = Answer(*Open(GetParam(), {}), Prompt());
   ExpertOptions experts;
-  experts.slots = Open(GetParam(), {})->plan().routed_experts / 2;
-  experts.eviction.profile = {1, 2, 3};
+  const int64_t all = Open(GetParam(), {})->plan().routed_experts;
+  experts.slots = all / 2;
+  experts.eviction.profile.assign(static_cast<size_t>(all), 0);
+  for (size_t key = 0; key < experts.eviction.profile.size(); key += 3)
+    experts.eviction.profile[key] = static_cast<float>(key);
   for (const std::string_view policy : EvictionNames()) {
     for (const bool second_touch : {false, true}) {
       SCOPED_TRACE(policy);
