@@ -87,7 +87,7 @@ Result<EnginePlan> PlanEngine(const Checkpoint& checkpoint, const ExpertLayout& 
                      .kv = static_cast<double>(pages) * options.page_tokens * layers *
                            static_cast<double>(KvRowBytes(shape, options.kv_type)),
                      .scratch = cpu.ScratchBytes(shape, planned.dense, planned.expert_formats, options.mtp) +
-                 ChoiceBytes(options, shape),
+                                ChoiceBytes(options, shape),
                      .kv_bytes_per_token = shape.layers * KvRowBytes(shape, options.kv_type),
                      .expert_bytes = layout.layers() == 0 ? 0
                                                           : StoredExpertBytes(layout.Matrices(

@@ -30,7 +30,8 @@ std::string PlaceForHeaders() {
 }
 
 Result<Checkpoint> OpenHeadersOf(const std::string& config, const std::string& format) {
-  MORAINE_ASSIGN_OR_RETURN(const TemporaryFolder folder, TemporaryFolder::Create(PlaceForHeaders(), "fitcheck"));
+  MORAINE_ASSIGN_OR_RETURN(const TemporaryFolder folder,
+                           TemporaryFolder::Create(PlaceForHeaders(), "fitcheck"));
   MORAINE_RETURN_IF_ERROR(
       Synthesise({.config_text = config, .format = format, .sparse = true}, folder.path(), {}));
   return Checkpoint::Open(folder.path());

@@ -28,8 +28,8 @@ struct Prediction {
   std::string fingerprint;      // of the machine
 };
 
-/// This machine, with the rates that `moraine fitcheck --measure` kept of it. `path`: what the drive is looked
-/// for behind. Errors as ReadHardware.
+/// This machine, with the rates that `moraine fitcheck --measure` kept of it. `path`: what the drive is
+/// looked for behind. Errors as ReadHardware.
 Result<Hardware> KnownHardware(const std::string& path);
 
 /// The forecast of `engine` on this machine for a prompt of `prompt_tokens` and an answer of `tokens`.
