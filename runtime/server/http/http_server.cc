@@ -142,9 +142,12 @@ class Exchange : public HttpResponder, public std::enable_shared_from_this<Excha
 
   bool Write(std::string text) override {
     const std::lock_guard lock(mutex_);
-    if (gone_ || ended_ || !begun_) return false;
+    if (gone_ || ended_ || !begun_ || overrun_) return false;
     PutChunk(text);
-    if (out_.size() > core_->options.limits.unsent_bytes) overrun_ = true;
+    if (out_.size() > core_->options.limits.unsent_bytes) {
+      overrun_ = true;
+      scheduled_ = false;  // what was scheduled waits for a write that may never end
+    }
     Schedule();
     return !overrun_;
   }
@@ -177,12 +180,16 @@ class Exchange : public HttpResponder, public std::enable_shared_from_this<Excha
 
   struct Outgoing {
     std::string bytes;
-    bool ended, streams, overrun, keep_alive;
+    bool ended, streams, keep_alive;
   };
+  bool overrun() const {
+    const std::lock_guard lock(mutex_);
+    return overrun_;
+  }
   Outgoing Take() {
     const std::lock_guard lock(mutex_);
     scheduled_ = false;
-    return {std::exchange(out_, {}), ended_, streams_, overrun_, head_.keep_alive};
+    return {std::exchange(out_, {}), ended_, streams_, head_.keep_alive};
   }
   void Ping() {
     const std::lock_guard lock(mutex_);
@@ -318,9 +325,10 @@ class Connection : public std::enable_shared_from_this<Connection> {
   }
 
   void Flush() {
-    if (phase_ != Phase::kAnswer || writing_) return;
+    if (phase_ != Phase::kAnswer) return;
+    if (exchange_->overrun()) return Cut();
+    if (writing_) return;
     Exchange::Outgoing next = exchange_->Take();
-    if (next.overrun) return Cut();
     if (next.bytes.empty()) {
       if (next.ended) Answered(next.keep_alive && !exchange_->close());
       return;
