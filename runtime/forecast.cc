@@ -178,9 +178,6 @@ class Model {
   int side_;
 };
 
-// Weights that a row reads at less than this share of what memory gives are bound by instructions.
-constexpr double kMemoryBound = 0.75;
-
 std::string ReaderOf(const FormatWork& w, const Rates& rates) {
   const ExpertRate* rate = FindExpertRate(rates, w.format, w.group);
   return rate != nullptr && rate->decode_bytes_s.value < kMemoryBound * rates.memory_read.value ? "cpu"

@@ -17,6 +17,9 @@
 
 namespace moraine {
 
+/// Weights that a row reads at less than this share of what memory gives are bound by instructions.
+inline constexpr double kMemoryBound = 0.75;
+
 struct ForecastOptions {
   double position = 1024;  // tokens in the cache while the answer is written
   double prompt_tokens = 512;

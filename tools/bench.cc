@@ -280,8 +280,10 @@ class Bench {
                               .prefill_tok_s = prefill,
                               .hit_rate = HitRate(),
                               .nvme_bytes_per_token = nvme_per_token};
-    const auto prediction =
-        Predict(*engine_, flags_.engine.model, prompt_tokens, flags_.tokens, !flags_.force_routing.empty());
+    std::optional<Prediction> prediction;
+    if (const auto predictor =
+            Predictor::Create(*engine_, flags_.engine.model, !flags_.force_routing.empty()))
+      prediction = predictor->Predict(prompt_tokens, flags_.tokens);
     if (prediction && flags_.tokens >= kLeastTokens)
       AppendHistory(HistoryPath(), "bench", flags_.engine.model, *prediction, measured);
     if (!flags_.json) {

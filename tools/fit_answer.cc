@@ -43,7 +43,7 @@ FitCase WithFasterMemory(FitCase fit, double times) {
   const double before = fit.rates.memory_read.value;
   fit.rates.memory_read.value *= times;
   for (ExpertRate& rate : fit.rates.experts) {
-    if (rate.decode_bytes_s.value > 0.75 * before) rate.decode_bytes_s.value *= times;
+    if (rate.decode_bytes_s.value >= kMemoryBound * before) rate.decode_bytes_s.value *= times;
   }
   return fit;
 }

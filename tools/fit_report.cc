@@ -165,8 +165,9 @@ std::string DemandLine(const FitReport& r, const FitAnswer& answer) {
       const HitRate& hits = answer.forecast.hits;
       line += fmt::format(
           "; {:.1f} % of experts have a slot, {:.0f} % ({:.0f} to {:.0f}) of uses find theirs "
-          "there [assumed: {}], {} a token come from the drive",
-          100 * share, 100 * hits.expected, 100 * hits.low, 100 * hits.high, r.fit.forecast.hits_from,
+          "there [{}: {}], {} a token come from the drive",
+          100 * share, 100 * hits.expected, 100 * hits.low, 100 * hits.high,
+          r.fit.hits ? "replayed" : "assumed", r.fit.forecast.hits_from,
           Decimal(answer.forecast.nvme_bytes_per_token));
     }
   } else {

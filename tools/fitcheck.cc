@@ -165,19 +165,18 @@ class FitCheck {
     MORAINE_ASSIGN_OR_RETURN(Hardware hardware, ReadHardware(path));
     if (!fingerprint_.empty() && fingerprint_ != hardware.fingerprint)
       notices_.push_back(fmt::format("the policy was made on another machine: {}", fingerprint_));
-    const std::string cache = HardwareCachePath();
     if (flags_.measure) {
       MORAINE_ASSIGN_OR_RETURN(const MeasuredRates measured, MeasureHardware(hardware, path, {}));
       for (const std::string& note : measured.notes) notices_.push_back(note);
       ApplyMeasured(measured, &hardware);
-      if (const Status saved = SaveHardwareCache(cache, measured); !saved.has_value())
+      if (const Status saved = SaveHardwareCache(HardwareCachePath(), measured); !saved.has_value())
         notices_.push_back(fmt::format("the figures are not kept: {}", saved.error().message));
-    } else if (!cache.empty()) {
-      const CachedRates cached = LoadHardwareCache(cache, hardware.fingerprint);
-      if (cached.rates) ApplyMeasured(*cached.rates, &hardware);
-      if (!cached.notice.empty()) notices_.push_back(cached.notice);
+    } else {
+      ApplyKnown(&hardware, &notices_);
     }
-    MORAINE_RETURN_IF_ERROR(ApplyStatedHardware(flags_.stated, &hardware));
+    StatedHardware stated = flags_.stated;
+    if (stated.cores.empty()) stated.cores = UsedBy(options).cores;
+    MORAINE_RETURN_IF_ERROR(ApplyStatedHardware(stated, &hardware));
     for (const std::string& note : hardware.notes) notices_.push_back(note);
     if (!hardware.ram_note.empty() && !options.ram) notices_.push_back(hardware.ram_note);
     if (!hardware.gpus.empty())
@@ -291,6 +290,7 @@ class FitCheck {
     MORAINE_RETURN_IF_ERROR(set("context.tokens", context_));
     MORAINE_RETURN_IF_ERROR(set("context.kv_type", std::string(Name(options.kv_type))));
     MORAINE_RETURN_IF_ERROR(set("prefill.chunk", int64_t{options.prefill_chunk}));
+    if (!flags_.stated.isa.empty()) MORAINE_RETURN_IF_ERROR(set("cpu.isa", flags_.stated.isa));
     if (!plan.slots.empty()) {
       int64_t slots = 0;
       for (const int32_t n : plan.slots) slots += n;

@@ -1,13 +1,9 @@
 #include "tools/hardware_cache.h"
 
 #include <fmt/core.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <cmath>
-#include <cstdlib>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <system_error>
@@ -15,6 +11,8 @@
 #include "runtime/core/file.h"
 #include "runtime/core/json_guard.h"
 #include "runtime/core/printable.h"
+#include "tools/user_file.h"
+#include "tools/whole_file.h"
 
 namespace moraine::tools {
 namespace {
@@ -26,8 +24,6 @@ using nlohmann::ordered_json;
 constexpr int kSchema = 1;
 constexpr int64_t kMostBytes = int64_t{1} << 20;
 constexpr double kMostRate = 1e18;
-
-std::string Reason(int error) { return std::generic_category().message(error); }
 
 ordered_json ToJson(const MeasuredRates& rates) {
   ordered_json out = {{"schema", kSchema},
@@ -177,33 +173,6 @@ MeasuredRates FromJson(const json& in, Fields* fields) {
   return rates;
 }
 
-// The folder and what is missing above it, for the user's eyes only.
-Status MakeFolders(const fs::path& folder) {
-  fs::path at;
-  for (const fs::path& part : folder) {
-    at /= part;
-    if (::mkdir(at.c_str(), 0700) == 0 || errno == EEXIST) continue;
-    const int error = errno;
-    std::error_code ignored;
-    if (fs::is_directory(at, ignored)) continue;
-    return Fail(ErrorKind::kIo, fmt::format("{}: cannot be made: {}", Printable(at.string()), Reason(error)));
-  }
-  return {};
-}
-
-Status WriteAll(int fd, const std::string& path, std::string_view text) {
-  while (!text.empty()) {
-    const ssize_t written = ::write(fd, text.data(), text.size());
-    if (written < 0 && errno == EINTR) continue;
-    if (written < 0)
-      return Fail(ErrorKind::kIo, fmt::format("{}: writing: {}", Printable(path), Reason(errno)));
-    text.remove_prefix(static_cast<size_t>(written));
-  }
-  if (::fsync(fd) != 0)
-    return Fail(ErrorKind::kIo, fmt::format("{}: fsync: {}", Printable(path), Reason(errno)));
-  return {};
-}
-
 // What `old` has and `rates`, of the same machine, has not.
 void AddOlder(const MeasuredRates& old, MeasuredRates* rates) {
   if (rates->memory_read == 0) {
@@ -226,13 +195,7 @@ void AddOlder(const MeasuredRates& old, MeasuredRates* rates) {
 
 }  // namespace
 
-std::string HardwareCachePath() {
-  constexpr std::string_view kName = "/moraine/hardware.json";
-  const char* cache = std::getenv("XDG_CACHE_HOME");
-  if (cache != nullptr && cache[0] == '/') return std::string(cache).append(kName);
-  const char* home = std::getenv("HOME");
-  return home == nullptr || home[0] != '/' ? "" : std::string(home).append("/.cache").append(kName);
-}
+std::string HardwareCachePath() { return UserFile("XDG_CACHE_HOME", ".cache", "hardware.json"); }
 
 CachedRates LoadHardwareCache(const std::string& path, const std::string& fingerprint) {
   std::error_code error;
@@ -263,17 +226,8 @@ Status SaveHardwareCache(const std::string& path, const MeasuredRates& rates) {
     AddOlder(*old.rates, &all);
   // Figures of a drive that has no name are good for this run only.
   std::erase_if(all.drives, [](const MeasuredDrive& drive) { return drive.key.empty(); });
-  MORAINE_RETURN_IF_ERROR(MakeFolders(fs::path(path).parent_path()));
-  std::string beside = path + ".XXXXXX";
-  const Handle<FdTraits> fd(::mkstemp(beside.data()));
-  if (fd.get() < 0)
-    return Fail(ErrorKind::kIo, fmt::format("{}: cannot be made: {}", Printable(beside), Reason(errno)));
-  Status status = WriteAll(fd.get(), beside, ToJson(all).dump(1) + "\n");
-  if (status.has_value() && ::rename(beside.c_str(), path.c_str()) != 0)
-    status =
-        Fail(ErrorKind::kIo, fmt::format("{}: cannot be put in place: {}", Printable(path), Reason(errno)));
-  if (!status.has_value()) ::unlink(beside.c_str());
-  return status;
+  MORAINE_RETURN_IF_ERROR(MakeFoldersOf(path));
+  return WriteWhole(path, ToJson(all).dump(1) + "\n", Readers::kOwner);
 }
 
 }  // namespace moraine::tools

@@ -3,13 +3,10 @@
 #include <fcntl.h>
 #include <fmt/chrono.h>
 #include <fmt/core.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <ctime>
-#include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 
@@ -20,6 +17,7 @@
 #include "runtime/hardware_read.h"
 #include "tools/fit_model.h"
 #include "tools/hardware_cache.h"
+#include "tools/user_file.h"
 
 namespace moraine::tools {
 namespace {
@@ -83,29 +81,50 @@ std::optional<HistoryEntry> ParseEntry(const std::string& line) {
 
 }  // namespace
 
+void ApplyKnown(Hardware* hardware, std::vector<std::string>* notices) {
+  const std::string path = HardwareCachePath();
+  if (path.empty()) return;
+  const CachedRates cached = LoadHardwareCache(path, hardware->fingerprint);
+  if (cached.rates) ApplyMeasured(*cached.rates, hardware);
+  if (notices != nullptr && !cached.notice.empty()) notices->push_back(cached.notice);
+}
+
 Result<Hardware> KnownHardware(const std::string& path) {
   MORAINE_ASSIGN_OR_RETURN(Hardware hardware, ReadHardware(path, {.nvml = ""}));
-  if (const std::string cache = HardwareCachePath(); !cache.empty()) {
-    const CachedRates cached = LoadHardwareCache(cache, hardware.fingerprint);
-    if (cached.rates) ApplyMeasured(*cached.rates, &hardware);
-  }
+  ApplyKnown(&hardware, nullptr);
   return hardware;
 }
 
-std::optional<Prediction> Predict(const Engine& engine, const std::string& model, int64_t prompt_tokens,
-                                  int64_t tokens, bool forced) {
-  const bool even = !forced && IsSynthetic(model);
-  const auto hardware = KnownHardware(model);
+StatedHardware UsedBy(const EngineOptions& options) {
+  StatedHardware used;
+  if (options.threads != 0) used.cores = fmt::format("{}", options.threads);
+  if (options.isa != "auto") used.isa = options.isa;
+  return used;
+}
+
+std::optional<Predictor> Predictor::Create(const Engine& engine, const std::string& model, bool forced) {
+  auto hardware = KnownHardware(model);
   if (!hardware.has_value()) return std::nullopt;
+  Predictor predictor(engine);
+  predictor.fingerprint_ = hardware->fingerprint;
+  predictor.measured_rates_ = hardware->rates.memory_read.origin == Origin::kMeasured;
+  if (const Status used = ApplyStatedHardware(UsedBy(engine.options()), &*hardware); !used.has_value())
+    return std::nullopt;
+  predictor.rates_ = std::move(hardware->rates);
+  predictor.curve_ = !forced && IsSynthetic(model) ? "even" : "drifting";
+  return predictor;
+}
+
+Prediction Predictor::Predict(int64_t prompt_tokens, int64_t tokens) const {
   Prediction prediction;
-  prediction.fingerprint = hardware->fingerprint;
-  prediction.measured_rates = hardware->rates.memory_read.origin == Origin::kMeasured;
+  prediction.fingerprint = fingerprint_;
+  prediction.measured_rates = measured_rates_;
   const ForecastOptions options{
       .position = static_cast<double>(prompt_tokens) + static_cast<double>(tokens) / 2,
       .prompt_tokens = static_cast<double>(std::max<int64_t>(1, prompt_tokens)),
-      .chunk = static_cast<double>(engine.options().prefill_chunk),
-      .hits = HitRateOf(even ? "even" : "drifting", SlotShare(engine.plan()))};
-  prediction.forecast = MakeForecast(engine.work(), engine.plan(), hardware->rates, options);
+      .chunk = static_cast<double>(engine_->options().prefill_chunk),
+      .hits = HitRateOf(curve_, SlotShare(engine_->plan()))};
+  prediction.forecast = MakeForecast(engine_->work(), engine_->plan(), rates_, options);
   return prediction;
 }
 
@@ -136,16 +155,11 @@ std::string PredictionText(const Prediction& p, const RunFigures& measured) {
       100 * measured.hit_rate);
 }
 
-std::string HistoryPath() {
-  const char* state = std::getenv("XDG_STATE_HOME");
-  if (state != nullptr && *state == '/') return fmt::format("{}/moraine/history.jsonl", state);
-  const char* home = std::getenv("HOME");
-  return home == nullptr || *home != '/' ? "" : fmt::format("{}/.local/state/moraine/history.jsonl", home);
-}
+std::string HistoryPath() { return UserFile("XDG_STATE_HOME", ".local/state", "history.jsonl"); }
 
 void AppendHistory(const std::string& path, const std::string& command, const std::string& model,
                    const Prediction& prediction, const RunFigures& measured) {
-  if (path.empty()) return;
+  if (path.empty() || !MakeFoldersOf(path).has_value()) return;
   const HistoryEntry entry{.date = fmt::format("{:%FT%TZ}", fmt::gmtime(std::time(nullptr))),
                            .command = command,
                            .model = model,
@@ -156,10 +170,6 @@ void AppendHistory(const std::string& path, const std::string& command, const st
                            .limit = prediction.forecast.decode.limit};
   const std::string line =
       fmt::format("{}\n", EntryJson(entry).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
-  std::error_code ignored;
-  const std::filesystem::path folder = std::filesystem::path(path).parent_path();
-  std::filesystem::create_directories(folder.parent_path(), ignored);
-  ::mkdir(folder.c_str(), 0700);
   // Appended in one call, so that two runs' lines do not mix.
   const Handle<FdTraits> fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600));
   if (fd.get() >= 0) (void)!::write(fd.get(), line.data(), line.size());

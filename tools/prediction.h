@@ -11,6 +11,7 @@
 #include "runtime/engine.h"
 #include "runtime/forecast.h"
 #include "runtime/hardware.h"
+#include "tools/stated_hardware.h"
 
 namespace moraine::tools {
 
@@ -28,15 +29,36 @@ struct Prediction {
   std::string fingerprint;      // of the machine
 };
 
-/// This machine, with the rates that `moraine fitcheck --measure` kept of it. `path`: what the drive is
-/// looked for behind. Errors as ReadHardware.
+/// Puts the rates that `moraine fitcheck --measure` kept of this machine over the assumed ones; why not,
+/// where there are some, goes to `notices` (may be null).
+void ApplyKnown(Hardware* hardware, std::vector<std::string>* notices);
+
+/// This machine, read and with those rates. `path`: what the drive is looked for behind. Errors as
+/// ReadHardware.
 Result<Hardware> KnownHardware(const std::string& path);
 
-/// The forecast of `engine` on this machine for a prompt of `prompt_tokens` and an answer of `tokens`.
-/// `forced`: a trace chooses the experts, not the model. Empty when the machine cannot be read: a run does
-/// not fail for it. Blocks some milliseconds.
-std::optional<Prediction> Predict(const Engine& engine, const std::string& model, int64_t prompt_tokens,
-                                  int64_t tokens, bool forced);
+/// What of a machine an engine of these options works with, where that is not what it would take by itself:
+/// fewer threads, lesser kernels.
+StatedHardware UsedBy(const EngineOptions& options);
+
+/// Forecasts of what an engine does on this machine. Borrows the engine.
+class Predictor {
+ public:
+  /// Reads the machine, some milliseconds. `forced`: a trace chooses the experts, not the model. Empty when
+  /// the machine cannot be read: a run does not fail for it.
+  static std::optional<Predictor> Create(const Engine& engine, const std::string& model, bool forced);
+
+  /// Of a prompt of `prompt_tokens` and an answer of `tokens`. Pure.
+  Prediction Predict(int64_t prompt_tokens, int64_t tokens) const;
+
+ private:
+  explicit Predictor(const Engine& engine) : engine_(&engine) {}
+  const Engine* engine_;
+  Rates rates_;
+  std::string curve_;
+  std::string fingerprint_;
+  bool measured_rates_ = false;
+};
 
 /// {decode_tok_s, low, high, limit, prefill_tok_s, hit_rate, nvme_bytes_per_token, stages, rates}.
 nlohmann::ordered_json PredictionJson(const Prediction& prediction);

@@ -168,8 +168,9 @@ class Rehearsal {
 
   // What fitcheck says, and the same with the hit rate that random routers had here.
   Status Forecasts(const FitModel& model) {
-    MORAINE_ASSIGN_OR_RETURN(const Hardware hardware, KnownHardware(flags_.dir.empty() ? "." : flags_.dir));
+    MORAINE_ASSIGN_OR_RETURN(Hardware hardware, KnownHardware(flags_.dir.empty() ? "." : flags_.dir));
     measured_rates_ = hardware.rates.memory_read.origin == Origin::kMeasured;
+    MORAINE_RETURN_IF_ERROR(ApplyStatedHardware(UsedBy(options_), &hardware));
     const ModelWork work = WorkOf(model.checkpoint, options_.kv_type);
     ForecastOptions options{
         .position = static_cast<double>(flags_.prompt_tokens) + static_cast<double>(flags_.tokens) / 2,

@@ -164,9 +164,10 @@ class Runner {
     SayNotices();
     if (!reply.has_value()) return reply;
     const auto tokens = static_cast<int64_t>(reply->generated.tokens.size());
-    const auto prediction =
-        Predict(*engine_, flags_.engine.model, reply->generated.prompt_tokens - reply->reused_tokens, tokens,
-                /*forced=*/false);
+    if (!predictor_) predictor_ = Predictor::Create(*engine_, flags_.engine.model, /*forced=*/false);
+    std::optional<Prediction> prediction;
+    if (predictor_)
+      prediction = predictor_->Predict(reply->generated.prompt_tokens - reply->reused_tokens, tokens);
     if (flags_.json) {
       fmt::print("{}\n", ReplyJson(*reply, seed_, engine_->PrefillReport(), prediction));
     } else {
@@ -210,6 +211,7 @@ class Runner {
   std::optional<ChatTemplate> template_;
   GenerateOptions generate_;
   std::optional<ChatSession> session_;
+  std::optional<Predictor> predictor_;  // made with the first answer
 };
 
 void AddSampling(CLI::App& command, Flags* flags) {

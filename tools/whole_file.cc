@@ -29,8 +29,8 @@ bool WriteAll(int fd, std::string_view text) {
 
 }  // namespace
 
-Status WriteWhole(const std::string& path, const std::string& text) {
-  constexpr mode_t kMode = 0644;
+Status WriteWhole(const std::string& path, const std::string& text, Readers readers) {
+  const mode_t mode = readers == Readers::kAll ? 0644 : 0600;
   std::string beside = path + ".XXXXXX";
   const int made = ::mkstemp(beside.data());
   if (made < 0) {
@@ -38,7 +38,7 @@ Status WriteWhole(const std::string& path, const std::string& text) {
                 fmt::format("{}: no file can be made beside it: {}", Printable(path), std::strerror(errno)));
   }
   const Handle<FdTraits> fd(made);
-  const bool written = WriteAll(made, text) && ::fchmod(made, kMode) == 0 && ::fsync(made) == 0 &&
+  const bool written = WriteAll(made, text) && ::fchmod(made, mode) == 0 && ::fsync(made) == 0 &&
                        std::rename(beside.c_str(), path.c_str()) == 0;
   if (written) return {};
   const int error = errno;

@@ -8,7 +8,8 @@
 namespace moraine::tools {
 
 /// Writes `text` beside `path` and moves it in place of what was there. kIo names the path and what the
-/// system refused; then nothing has changed.
-Status WriteWhole(const std::string& path, const std::string& text);
+/// system refused; then nothing has changed. kOwner: nobody else may read it.
+enum class Readers { kAll, kOwner };
+Status WriteWhole(const std::string& path, const std::string& text, Readers readers = Readers::kAll);
 
 }  // namespace moraine::tools

@@ -330,14 +330,30 @@ GenerationRequest Api::MakeRequest(const GenerationFields& fields, std::vector<i
   return request;
 }
 
+// What chat and completions share of an answer.
+ApiResult<AnswerPlan> Api::PlanOf(const GenerationFields& fields, bool chat) {
+  metrics_.unknown_fields += fields.unknown_fields;
+  auto name = NameOf(fields.model);
+  if (!name.has_value()) return tl::unexpected(name.error());
+  return AnswerPlan{.head = {.chat = chat,
+                             .id = fmt::format("{}-{:016x}", chat ? "chatcmpl" : "cmpl", Random()),
+                             .created = UnixSeconds(),
+                             .model = *std::move(name),
+                             .usage_in_chunks = fields.include_usage},
+                    .stream = fields.stream,
+                    .include_usage = fields.include_usage,
+                    .return_token_ids = fields.return_token_ids,
+                    .stops = fields.stop,
+                    .choices_per_prompt = fields.n};
+}
+
 void Api::Chat(const HttpRequest& http, const Responder& responder) {
   if (const auto error = NotReady()) return Reject(responder, *error);
   auto parsed = ParseChatRequest(http.body);
   if (!parsed.has_value()) return Reject(responder, parsed.error());
   const GenerationFields& fields = parsed->generation;
-  metrics_.unknown_fields += fields.unknown_fields;
-  auto name = NameOf(fields.model);
-  if (!name.has_value()) return Reject(responder, name.error());
+  auto plan = PlanOf(fields, /*chat=*/true);
+  if (!plan.has_value()) return Reject(responder, plan.error());
   ServedModel& model = *model_;
   const auto parts = model.text.chat_template.Render(parsed->messages, {.thinking = parsed->thinking});
   if (!parts.has_value()) {
@@ -347,20 +363,10 @@ void Api::Chat(const HttpRequest& http, const Responder& responder) {
   }
   const std::vector<int32_t> prompt = EncodeChat(*model.text.tokenizer, *parts);
   if (const auto error = CheckPrompt(prompt, "messages")) return Reject(responder, *error);
-  AnswerPlan plan{.head = {.chat = true,
-                           .id = fmt::format("chatcmpl-{:016x}", Random()),
-                           .created = UnixSeconds(),
-                           .model = *name,
-                           .usage_in_chunks = fields.include_usage},
-                  .stream = fields.stream,
-                  .include_usage = fields.include_usage,
-                  .thinking = OpensThinking(*parts),
-                  .return_token_ids = fields.return_token_ids,
-                  .stops = fields.stop,
-                  .choices_per_prompt = fields.n};
+  plan->thinking = OpensThinking(*parts);
   const uint64_t seed = Random();
-  for (int32_t i = 0; i < fields.n; ++i) plan.choices.push_back(MakeRequest(fields, prompt, seed, i, http));
-  std::make_shared<Answer>(&model, &metrics_, std::move(plan), responder)->Start();
+  for (int32_t i = 0; i < fields.n; ++i) plan->choices.push_back(MakeRequest(fields, prompt, seed, i, http));
+  std::make_shared<Answer>(&model, &metrics_, *std::move(plan), responder)->Start();
 }
 
 void Api::Completions(const HttpRequest& http, const Responder& responder) {
@@ -368,22 +374,11 @@ void Api::Completions(const HttpRequest& http, const Responder& responder) {
   auto parsed = ParseCompletionRequest(http.body);
   if (!parsed.has_value()) return Reject(responder, parsed.error());
   const GenerationFields& fields = parsed->generation;
-  metrics_.unknown_fields += fields.unknown_fields;
-  auto name = NameOf(fields.model);
-  if (!name.has_value()) return Reject(responder, name.error());
+  auto plan = PlanOf(fields, /*chat=*/false);
+  if (!plan.has_value()) return Reject(responder, plan.error());
+  plan->echo = parsed->echo;
+  plan->only_echo = parsed->only_echo;
   ServedModel& model = *model_;
-  AnswerPlan plan{.head = {.chat = false,
-                           .id = fmt::format("cmpl-{:016x}", Random()),
-                           .created = UnixSeconds(),
-                           .model = *name,
-                           .usage_in_chunks = fields.include_usage},
-                  .stream = fields.stream,
-                  .include_usage = fields.include_usage,
-                  .echo = parsed->echo,
-                  .only_echo = parsed->only_echo,
-                  .return_token_ids = fields.return_token_ids,
-                  .stops = fields.stop,
-                  .choices_per_prompt = fields.n};
   const uint64_t seed = Random();
   for (CompletionPrompt& one : parsed->prompts) {
     std::vector<int32_t> prompt;
@@ -397,10 +392,10 @@ void Api::Completions(const HttpRequest& http, const Responder& responder) {
     for (int32_t i = 0; i < fields.n; ++i) {
       GenerationRequest request = MakeRequest(fields, prompt, seed, i, http);
       request.prompt_logprobs = parsed->echo && fields.top_logprobs >= 0;
-      plan.choices.push_back(std::move(request));
+      plan->choices.push_back(std::move(request));
     }
   }
-  std::make_shared<Answer>(&model, &metrics_, std::move(plan), responder)->Start();
+  std::make_shared<Answer>(&model, &metrics_, *std::move(plan), responder)->Start();
 }
 
 }  // namespace moraine

@@ -19,6 +19,8 @@
 
 namespace moraine {
 
+struct AnswerPlan;
+
 struct ApiOptions {
   std::vector<std::string> names;  // the model's, the first in answers; at least one
 };
@@ -60,6 +62,7 @@ class Api {
   std::optional<ApiError> NotReady() const;
   Status Healthy() const;
   ApiResult<std::string> NameOf(const std::string& asked) const;
+  ApiResult<AnswerPlan> PlanOf(const GenerationFields& fields, bool chat);
   uint64_t Random();
 
   void Health(const HttpRequest& request, const Responder& responder);

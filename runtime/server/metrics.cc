@@ -5,21 +5,23 @@
 namespace moraine {
 namespace {
 
-std::string One(const char* name, const char* type, const char* help, double value) {
+std::string One(const char* type, const char* name, const char* help, int64_t value) {
   return fmt::format("# HELP moraine_{0} {1}\n# TYPE moraine_{0} {2}\nmoraine_{0} {3}\n", name, help, type,
                      value);
 }
 
+std::string Gauge(const char* name, const char* help, int64_t value) {
+  return One("gauge", name, help, value);
+}
+
 std::string Counter(const char* name, const char* help, int64_t value) {
-  return fmt::format("# HELP moraine_{0} {1}\n# TYPE moraine_{0} counter\nmoraine_{0} {2}\n", name, help,
-                     value);
+  return One("counter", name, help, value);
 }
 
 std::string SchedulerText(const SchedulerStats& stats) {
   const EngineStats& engine = stats.engine;
-  return One("num_requests_running", "gauge", "Requests with a sequence of their own",
-             static_cast<double>(stats.running)) +
-         One("num_requests_waiting", "gauge", "Requests in the queue", static_cast<double>(stats.waiting)) +
+  return Gauge("num_requests_running", "Requests with a sequence of their own", stats.running) +
+         Gauge("num_requests_waiting", "Requests in the queue", stats.waiting) +
          Counter("requests_finished_total", "Requests that ended by themselves", stats.finished) +
          Counter("requests_cancelled_total", "Requests whose client left or that were stopped",
                  stats.cancelled) +
@@ -66,8 +68,8 @@ std::string DurationHistogram::Text(const std::string& name, const std::string& 
 std::string MetricsText(const ServerMetrics& metrics, const HttpCounters& http,
                         const SchedulerStats* scheduler, bool healthy) {
   std::string text =
-      One("healthy", "gauge", "1: the model is loaded and the engine works", healthy ? 1 : 0) +
-      One("http_connections", "gauge", "Open connections", static_cast<double>(http.open.load())) +
+      Gauge("healthy", "1: the model is loaded and the engine works", healthy ? 1 : 0) +
+      Gauge("http_connections", "Open connections", http.open.load()) +
       Counter("http_connections_total", "Connections accepted", http.connections) +
       Counter("http_requests_total", "Requests read whole", http.requests) +
       Counter("http_refused_total", "Connections and requests refused before any endpoint saw them",
