@@ -117,7 +117,8 @@ double CpuBackend::ScratchBytes(const ModelShape& s, const DenseOptions& options
                                 PrefillGemm::ReserveBytes(
                                     rows, std::max({(mtp ? 2 : 1) * hidden, number(s.heads * s.v_head)}),
                                     number(std::max(s.dense_inter, s.shared_inter())));
-  return sizeof(float) * (rows * per_row + logits + attention) + gemm +
+  const double dots = number(state_->kernels.dot_bytes) * threads();
+  return sizeof(float) * (rows * per_row + logits + attention) + gemm + dots +
          CpuExperts::Bytes(s, options.max_rows, expert_formats, state_->kernels, threads());
 }
 

@@ -38,6 +38,8 @@ constexpr auto kInt4 = WeightFormat::kInt4Group;
 constexpr std::array kRows = {
     Q8Tile(kInt4, Isa::kAmx, amx::Q8TileInt4, 3),
     Q8Tile(kInt8, Isa::kAmx, amx::Q8TileInt8, 1),
+    Dot(kFp8, Isa::kAmx, amx::DotFp8),
+    Dot(kBf16, Isa::kAmx, amx::DotBf16),
     Dot(kFp8, Isa::kAvx512Vbmi, avx512vbmi::DotFp8),
     Transposed(kFp8, Isa::kAvx512Vbmi, avx512vbmi::TransposedFp8),
     Q8Dot(kInt4, Isa::kAvx512Vnni, avx512vnni::Q8DotInt4),
@@ -172,7 +174,7 @@ bool CpuHas(Isa isa) {
 #if defined(__x86_64__)
   switch (isa) {
     case Isa::kAmx:
-      return CpuHas(Isa::kAvx512Vbmi) && HasTiles();
+      return CpuHas(Isa::kAvx512Vbmi) && __builtin_cpu_supports("gfni") != 0 && HasTiles();
     case Isa::kAvx512Vbmi:
       return CpuHas(Isa::kAvx512Vnni) && __builtin_cpu_supports("avx512vbmi") != 0;
     case Isa::kAvx512Vnni:
@@ -225,6 +227,7 @@ Result<KernelSet> SelectKernels(const std::string& isa, Activations activations)
       case KernelOp::kDot:
         if (set.dot[format] != nullptr) break;
         set.dot[format] = row.dot;
+        if (row.isa == Isa::kAmx) set.dot_bytes = kFloatTileBytes;
         if (set.q8_dot[format] == nullptr) set.isa[format] = row.isa;
         break;
       case KernelOp::kQ8Dot:

@@ -21,6 +21,10 @@ namespace moraine {
 
 class PrefillGemm;
 
+/// What an AMX dot row keeps for each thread that calls it, from the first call on; touched only as far as x
+/// is wide and has rows.
+inline constexpr int64_t kFloatTileBytes = int64_t{1088} << 10;
+
 /// y[t][r] = sum over c of W[r, c] x[t][c] for rows r in [row_begin, row_end) and t in [0, n); n >= 0. Every
 /// x[t] has W.columns values, any alignment; y[t] is indexed by absolute row. The sum of one (t, r) is formed
 /// in an order that depends on nothing but W's columns and format: any n, slice and thread count give the
@@ -90,6 +94,7 @@ bool FitsQ8(const MatView& w);
 /// One function per operation and format: what a backend calls.
 struct KernelSet {
   std::array<DotFn, kWeightFormats> dot{};
+  int64_t dot_bytes = 0;  // that they keep for each thread that calls them
   std::array<Q8DotFn, kWeightFormats>
       q8_dot{};  // null but for integer formats, and for all with f32 activations
   std::array<Q8DotFn, kWeightFormats> q8_tile{};       // null where no tile is to be had

@@ -70,6 +70,8 @@ MORAINE_Q8_DOT(Q8DotInt4);
 }  // namespace moraine::avx512vnni
 
 namespace moraine::amx {
+MORAINE_DOT(DotFp8);
+MORAINE_DOT(DotBf16);
 MORAINE_Q8_DOT(Q8TileInt8);
 MORAINE_Q8_DOT(Q8TileInt4);
 }  // namespace moraine::amx

@@ -39,9 +39,13 @@ uint64_t Sane(WeightFormat format, uint64_t bits) {
       return (bits & 0x83FF83FF83FF83FFu) | 0x2400240024002400u;
     case WeightFormat::kBf16:
       return (bits & 0x807F807F807F807Fu) | 0x3C003C003C003C00u;
-    case WeightFormat::kFp8E4M3Block:
-      // Exponents 8 to 15 but for the last mantissa, so no NaN and no subnormal.
-      return (bits & 0xBEBEBEBEBEBEBEBEu) | 0x4040404040404040u;
+    case WeightFormat::kFp8E4M3Block: {
+      // Exponents 8 to 15 but for the last mantissa, so no NaN; one code in 4096 is subnormal, as many as are
+      // below 2^-5 among normal values whose largest of a 128 x 128 block is 448: kernels take those another
+      // way.
+      const uint64_t codes = (bits & 0xBEBEBEBEBEBEBEBEu) | 0x4040404040404040u;
+      return bits >> 55 == 0 ? codes & ~uint64_t{0x78} : codes;
+    }
     case WeightFormat::kInt8Group:
     case WeightFormat::kInt4Group:
       return bits;
