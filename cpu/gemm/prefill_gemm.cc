@@ -66,7 +66,7 @@ Result<PrefillGemm::Engine> PrefillGemm::MakeEngine(const Options& options, Gemm
   // many: bench_experts --switch-over at R1's geometry, on Sapphire Rapids (2 cores) as it is and with --isa
   // avx2. AVX-512 without AMX goes by the AVX2 figures.
   const bool bf16 = type == GemmType::kBf16;
-  engine.min_rows = options.min_rows > 0 ? options.min_rows : bf16 ? 6 : 10;
+  engine.min_rows = options.min_rows > 0 ? options.min_rows : bf16 ? 21 : 10;
   engine.min_rows_integer = options.min_rows > 0 ? options.min_rows : bf16 ? 12 : 20;
   if (!engine.gemm->any_shape()) {
     engine.tile_rows = {64};
