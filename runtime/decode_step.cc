@@ -22,10 +22,15 @@ Status Prefetch(StepParts& parts, LayerId next, int32_t rows) {
 }
 
 Status Layer(StepParts& parts, LayerId layer, bool single_rows) {
+  StepClock clock;
   // attend: x += attention(norm(x)); n = norm(x)                             MLA over the paged, compressed
   // cache
   MORAINE_RETURN_IF_ERROR(parts.dense.Attend(layer));
-  if (!parts.shape.IsMoe(layer)) return parts.dense.DenseMlp(layer);  // x += mlp(n): the first layers
+  if (!parts.shape.IsMoe(layer)) {
+    const Status done = parts.dense.DenseMlp(layer);  // x += mlp(n): the first layers
+    clock.Lap(&parts.seconds.dense);
+    return done;
+  }
 
   // route: n [T, H] -> expert ids and weights [T, K]
   MORAINE_ASSIGN_OR_RETURN(Routing routing, parts.dense.Route(layer));
@@ -41,6 +46,7 @@ Status Layer(StepParts& parts, LayerId layer, bool single_rows) {
   // issue: the shared expert takes what time the reads take; then the routed ones, as their weights come
   MORAINE_RETURN_IF_ERROR(parts.dense.SharedMlp(layer));
   MORAINE_RETURN_IF_ERROR(Prefetch(parts, LayerId{layer.value + 1}, routing.rows));
+  clock.Lap(&parts.seconds.dense);
   ExpertBatch batch{.layer = layer,
                     .rows = routing.rows,
                     .inputs = routing.inputs,
@@ -60,6 +66,7 @@ Status Layer(StepParts& parts, LayerId layer, bool single_rows) {
   // combine: x += shared + routed, always in this order; only this waits
   MORAINE_RETURN_IF_ERROR(parts.dense.Combine(layer, {&sum, 1}));
   parts.cache.Release();
+  clock.Lap(&parts.seconds.experts);
   if (parts.trace != nullptr) parts.trace->EndLayer();
   return {};
 }

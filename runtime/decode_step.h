@@ -11,6 +11,7 @@
 #include "runtime/core/result.h"
 #include "runtime/expert_cache.h"
 #include "runtime/expert_grouping.h"
+#include "runtime/step_seconds.h"
 #include "runtime/step_trace.h"
 
 namespace moraine {
@@ -33,6 +34,7 @@ struct StepParts {
   RouteObserver observer;        // may be empty
   RouteOverride override_route;  // may be empty
   StepTrace* trace = nullptr;    // may be null; has begun its step
+  StepSeconds seconds = {};      // of all layers so far
 };
 
 /// Runs `embedded` [T, H], the rows of `sequences`, through layers 0..L-1. Their hidden states stay in

@@ -122,6 +122,13 @@ struct Engine::State {
     sequence_rows.reserve(static_cast<size_t>(options.prefill_chunk));
   }
 
+  auto Head(std::span<const int32_t> rows) {
+    StepClock clock;
+    auto made = dense->Head(rows);
+    clock.Lap(&parts.seconds.dense);
+    return made;
+  }
+
   EngineOptions options;
   std::shared_ptr<const Checkpoint> checkpoint;
   const ModelShape& shape;
@@ -207,6 +214,7 @@ EngineStats Engine::stats() const {
   stats.guesses = experts.guessed;
   stats.guesses_used = experts.guessed_used;
   stats.read_retries = experts.streamer.retries;
+  stats.seconds = state_->parts.seconds;
   return stats;
 }
 
@@ -303,12 +311,12 @@ Result<std::span<const float>> Engine::Step(std::span<const StepInput> inputs) {
   s.last_rows.clear();
   for (const SequenceRows& rows : s.sequence_rows) s.last_rows.push_back(rows.first_row + rows.rows - 1);
   const size_t batch = static_cast<size_t>(std::min(kLogitRows, s.options.prefill_chunk));
-  if (s.last_rows.size() <= batch) return s.dense->Head(s.last_rows);
+  if (s.last_rows.size() <= batch) return s.Head(s.last_rows);
   const auto vocab = static_cast<size_t>(s.shape.vocab);
   s.logits.resize(s.last_rows.size() * vocab);
   for (size_t first = 0; first < s.last_rows.size(); first += batch) {
     const auto rows = std::span(s.last_rows).subspan(first, std::min(batch, s.last_rows.size() - first));
-    MORAINE_ASSIGN_OR_RETURN(const std::span<const float> part, s.dense->Head(rows));
+    MORAINE_ASSIGN_OR_RETURN(const std::span<const float> part, s.Head(rows));
     std::copy(part.begin(), part.end(), s.logits.begin() + static_cast<std::ptrdiff_t>(first * vocab));
   }
   return std::span<const float>(s.logits);
@@ -343,7 +351,7 @@ Status Engine::Score(Sequence* sequence, std::span<const int32_t> tokens, const 
     for (int32_t first = 0; first < rows; first += batch) {
       std::vector<int32_t> wanted;
       for (int32_t row = first; row < std::min(first + batch, rows); ++row) wanted.push_back(row);
-      MORAINE_ASSIGN_OR_RETURN(const std::span<const float> logits, state_->dense->Head(wanted));
+      MORAINE_ASSIGN_OR_RETURN(const std::span<const float> logits, state_->Head(wanted));
       MORAINE_RETURN_IF_ERROR(sink(static_cast<int64_t>(done) + first, logits));
     }
   }

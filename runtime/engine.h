@@ -19,6 +19,7 @@
 #include "runtime/expert_cache.h"
 #include "runtime/model_work.h"
 #include "runtime/planner.h"
+#include "runtime/step_seconds.h"
 #include "storage/hf_config.h"
 #include "storage/streamer.h"
 
@@ -109,6 +110,7 @@ struct EngineStats {
   int64_t guesses = 0;        // experts read ahead, and of them used
   int64_t guesses_used = 0;
   int64_t read_retries = 0;  // reads that failed or came short and were made again
+  StepSeconds seconds;
 };
 
 /// All calls come from one thread and block until done. Tokens outside the vocabulary and sequences that

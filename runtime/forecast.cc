@@ -109,12 +109,16 @@ class Model {
 
   double SharedSeconds() const { return Over(work_.shared.bytes, RowRate(work_.shared)); }
 
-  double StepSeconds() const { return rates_.memory_read.value > 0 ? work_.layers * kLayerSeconds : 0; }
+  double LayersSeconds() const { return rates_.memory_read.value > 0 ? work_.layers * kLayerSeconds : 0; }
+
+  // What routed experts add to a token: the shared one is among the dense weights.
+  double RoutedSeconds() const {
+    return work_.moe_layers > 0 ? work_.moe_layers * LayerSeconds() - SharedSeconds() : 0;
+  }
 
   // Each embedding row is read from the drive, too little to count; a token's time.
   double TokenSeconds() const {
-    const double moe = work_.moe_layers > 0 ? work_.moe_layers * LayerSeconds() - SharedSeconds() : 0;
-    return DenseSeconds() + AttentionSeconds(options_.position) + moe + StepSeconds();
+    return DenseSeconds() + AttentionSeconds(options_.position) + RoutedSeconds() + LayersSeconds();
   }
 
   double MissedBytes() const { return (1 - Hits()) * work_.moe_layers * work_.top_k * work_.expert.bytes; }
@@ -131,7 +135,7 @@ class Model {
   // slot: a prompt touches nearly all, so nothing else is left to chance.
   ChunkTimes Chunk(double rows, double cached) const {
     ChunkTimes t;
-    t.dense = StepSeconds();
+    t.dense = LayersSeconds();
     for (const FormatWork& w : work_.dense) t.dense += Over(2 * rows * w.weights, RowsRate(w, rows));
     const double mean = cached + rows / 2;
     t.attention = Over(work_.prompt_flops * rows * mean, At(rates_.attention_flops, side_));
@@ -202,7 +206,8 @@ Speed Decode(const ModelWork& work, const Rates& rates, const ForecastOptions& o
              const Model& worst, const Model& best) {
   Speed speed{.tok_s = Rate(1, model.TokenSeconds()),
               .low = Rate(1, worst.TokenSeconds()),
-              .high = Rate(1, best.TokenSeconds())};
+              .high = Rate(1, best.TokenSeconds()),
+              .token = {.dense = model.TokenSeconds() - model.RoutedSeconds(), .experts = model.RoutedSeconds()}};
   const double bytes = work.dense_bytes() + work.head.bytes;
   const double dense = model.DenseSeconds();
   speed.stages.push_back({"dense weights", work.dense.empty() ? "ram" : ReaderOf(work.dense.front(), rates),
@@ -210,7 +215,7 @@ Speed Decode(const ModelWork& work, const Rates& rates, const ForecastOptions& o
   speed.stages.push_back({"attention", "cpu", model.AttentionSeconds(o.position),
                           fmt::format("{:.0f} positions x {:.1f} MFLOP / {}", o.position,
                                       1e-6 * work.attention_flops, GflopS(rates.attention_flops.value))});
-  speed.stages.push_back({"steps of layers", "cpu", model.StepSeconds(),
+  speed.stages.push_back({"steps of layers", "cpu", model.LayersSeconds(),
                           fmt::format("{:.0f} layers x {:.0f} us", work.layers, 1e6 * kLayerSeconds)});
   if (work.moe_layers == 0) {
     speed.limit = LongestResource(speed.stages);
@@ -236,6 +241,8 @@ Speed Prefill(const ModelWork& work, const Rates& rates, const ForecastOptions& 
   Speed speed{.tok_s = Rate(o.prompt_tokens, t.all),
               .low = Rate(o.prompt_tokens, worst.Prompt().all),
               .high = Rate(o.prompt_tokens, best.Prompt().all)};
+  const double dense = t.dense + t.attention;
+  speed.token = StepSeconds{.dense = dense, .experts = t.all - dense} / o.prompt_tokens;
   speed.stages.push_back(
       {"dense weights", "cpu", t.dense,
        fmt::format("{:.0f} tokens x {:.1f} GFLOP", o.prompt_tokens, 2e-9 * work.dense_weights())});

@@ -14,6 +14,7 @@
 #include "runtime/hardware.h"
 #include "runtime/model_work.h"
 #include "runtime/planner.h"
+#include "runtime/step_seconds.h"
 
 namespace moraine {
 
@@ -42,6 +43,7 @@ struct Speed {
   double high = 0;
   std::string limit;  // the resource that is busy longest
   std::vector<Stage> stages;
+  StepSeconds token;  // what a token takes by part, reads in the background counted where they are waited for
 };
 
 struct Forecast {

@@ -49,6 +49,7 @@ Result<Generated> Generate(Engine& engine, Sequence* sequence, std::span<const i
   Sampler sampler(options.sampling);
   sampler.Accept(prompt);
 
+  const StepSeconds at_start = engine.stats().seconds;
   const auto start = Clock::now();
   auto logits = engine.Prefill(sequence, prompt, [&](int64_t) { return stopped(); });
   if (!logits.has_value()) {
@@ -59,6 +60,7 @@ Result<Generated> Generate(Engine& engine, Sequence* sequence, std::span<const i
   result.prefill_seconds = Since(start);
 
   const EngineStats before = engine.stats();
+  result.prefill_parts = before.seconds - at_start;
   const auto decode_start = Clock::now();
   const int64_t room = engine.context() - used;
   const int64_t limit = options.max_tokens == 0 ? room : std::min(options.max_tokens, room);
@@ -86,6 +88,7 @@ Result<Generated> Generate(Engine& engine, Sequence* sequence, std::span<const i
   result.decode_ram_bytes = engine.stats().ram_bytes - before.ram_bytes;
   result.decode_nvme_bytes = engine.stats().nvme_bytes - before.nvme_bytes;
   result.decode_hits = engine.stats().expert_hits - before.expert_hits;
+  result.decode_parts = engine.stats().seconds - before.seconds;
   result.decode_misses = engine.stats().expert_misses - before.expert_misses;
   return result;
 }

@@ -29,6 +29,8 @@ struct Generated {
   int64_t prompt_tokens = 0;
   double prefill_seconds = 0;
   double decode_seconds = 0;     // of all tokens but the first, which prefill yields
+  StepSeconds prefill_parts;     // of that time
+  StepSeconds decode_parts;
   int64_t decode_ram_bytes = 0;  // read meanwhile, by tier
   int64_t decode_nvme_bytes = 0;
   int64_t decode_hits = 0;  // experts that were in memory, and that were not

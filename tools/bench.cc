@@ -174,8 +174,10 @@ class Bench {
       recording_ = replay_ != nullptr;
       if (recording_) replay_->Forget();
       const double start = Seconds();
+      const StepSeconds before = engine_->stats().seconds;
       MORAINE_ASSIGN_OR_RETURN(const double prefill_s, TimePrompt(engine_.get(), &*sequence, prompt, &ids_));
       prefill_s_.push_back(prefill_s);
+      prefill_token_ = (engine_->stats().seconds - before) / static_cast<double>(prompt.size());
       recording_ = false;
       if (replay_ == nullptr) break;
       // The first time its own caches are cold and its memory untouched.
@@ -220,6 +222,8 @@ class Bench {
     hits_ += answer.read.expert_hits;
     misses_ += answer.read.expert_misses;
     decode_s_ += answer.seconds;
+    decode_parts_.dense += answer.read.seconds.dense;
+    decode_parts_.experts += answer.read.seconds.experts;
     parts_.push_back({static_cast<double>(tokens) / answer.seconds,
                       static_cast<double>(tokens) / std::max(ram_s, drive_s), drive_s > ram_s});
     return {};
@@ -279,7 +283,9 @@ class Bench {
     const RunFigures measured{.decode_tok_s = static_cast<double>(flags_.tokens) / decode_s_,
                               .prefill_tok_s = prefill,
                               .hit_rate = HitRate(),
-                              .nvme_bytes_per_token = nvme_per_token};
+                              .nvme_bytes_per_token = nvme_per_token,
+                              .decode_token = decode_parts_ / static_cast<double>(flags_.tokens),
+                              .prefill_token = prefill_token_};
     std::optional<Prediction> prediction;
     if (const auto predictor =
             Predictor::Create(*engine_, flags_.engine.model, !flags_.force_routing.empty()))
@@ -326,6 +332,8 @@ class Bench {
         {"measured",
          {{"prefill_s", Median(prefill_s_)},
           {"decode_s", decode_s_},
+          {"decode_token", PartsJson(measured.decode_token)},
+          {"prefill_token", PartsJson(measured.prefill_token)},
           {"read_gb_s", 1e-9 * Median(read_)},
           {"drive_gb_s", 1e-9 * Median(drive_read_)},
           {"share_of_bound", share}}}};
@@ -358,6 +366,8 @@ class Bench {
   std::vector<double> prefill_s_;  // by round
   std::vector<double> experts_s_;  // of the same round
   double decode_s_ = 0;
+  StepSeconds decode_parts_;
+  StepSeconds prefill_token_;  // of the last round
   double ram_bytes_ = 0;  // read by decode
   double nvme_bytes_ = 0;
   int64_t hits_ = 0;

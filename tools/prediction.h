@@ -21,6 +21,8 @@ struct RunFigures {
   double prefill_tok_s = 0;
   double hit_rate = 0;
   double nvme_bytes_per_token = 0;
+  StepSeconds decode_token;  // of a token
+  StepSeconds prefill_token;
 };
 
 struct Prediction {
@@ -60,10 +62,15 @@ class Predictor {
   bool measured_rates_ = false;
 };
 
-/// {decode_tok_s, low, high, limit, prefill_tok_s, hit_rate, nvme_bytes_per_token, stages, rates}.
+/// {dense_s, experts_s}.
+nlohmann::ordered_json PartsJson(const StepSeconds& parts);
+
+/// {decode_tok_s, low, high, limit, prefill_tok_s, hit_rate, nvme_bytes_per_token, rates, decode_token,
+/// prefill_token, stages}.
 nlohmann::ordered_json PredictionJson(const Prediction& prediction);
 
-/// "predicted 5.1 tok/s (4.2 to 5.9), limit ram; measured 5.3 (+4 %); ...": one line.
+/// "predicted 5.1 tok/s (4.2 to 5.9), limit ram; measured 5.3 (+4 %); ...", then a line each for a token's parts
+/// in the answer and in the prompt.
 std::string PredictionText(const Prediction& prediction, const RunFigures& measured);
 
 struct HistoryEntry {

@@ -96,13 +96,16 @@ RunFigures MeasuredFigures(const Reply& reply) {
   return {.decode_tok_s = Rate(decoded, g.decode_seconds),
           .prefill_tok_s = Rate(g.prompt_tokens - reply.reused_tokens, g.prefill_seconds),
           .hit_rate = HitRate(g),
-          .nvme_bytes_per_token = static_cast<double>(PerToken(g.decode_nvme_bytes, decoded))};
+          .nvme_bytes_per_token = static_cast<double>(PerToken(g.decode_nvme_bytes, decoded)),
+          .decode_token = g.decode_parts / static_cast<double>(decoded),
+          .prefill_token = g.prefill_parts / static_cast<double>(g.prompt_tokens - reply.reused_tokens)};
 }
 
 std::string ReplyJson(const Reply& reply, uint64_t seed, const GemmReport& gemm,
                       const std::optional<Prediction>& prediction) {
   const Generated& g = reply.generated;
   const int64_t decoded = DecodedTokens(g);
+  const RunFigures figures = MeasuredFigures(reply);
   nlohmann::ordered_json json;
   json["schema"] = 1;
   json["text"] = reply.text;
@@ -119,7 +122,10 @@ std::string ReplyJson(const Reply& reply, uint64_t seed, const GemmReport& gemm,
   json["hit_rate"] = HitRate(g);
   json["seed"] = seed;
   json["predicted"] = prediction ? PredictionJson(*prediction) : nlohmann::ordered_json::object();
-  json["measured"] = {{"prefill_s", g.prefill_seconds}, {"decode_s", g.decode_seconds}};
+  json["measured"] = {{"prefill_s", g.prefill_seconds},
+                      {"decode_s", g.decode_seconds},
+                      {"decode_token", PartsJson(figures.decode_token)},
+                      {"prefill_token", PartsJson(figures.prefill_token)}};
   json["gemm"] = GemmJson(gemm);
   return json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }

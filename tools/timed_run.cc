@@ -24,6 +24,7 @@ EngineStats Since(const EngineStats& before, EngineStats now) {
   now.guesses -= before.guesses;
   now.guesses_used -= before.guesses_used;
   now.read_retries -= before.read_retries;
+  now.seconds = now.seconds - before.seconds;
   return now;
 }
 

@@ -30,6 +30,18 @@ TEST(Bench, PrintsBoundMeasuredAndTheirRatio) {
   const double predicted = json["predicted"]["decode_tok_s"];
   EXPECT_TRUE(predicted > 0 && std::isfinite(predicted));
   EXPECT_EQ(json["predicted"]["hit_rate"], 1);
+  // Part by part: what was foretold makes the whole, and what was measured is nearly all of it.
+  const double dense = json["predicted"]["decode_token"]["dense_s"];
+  const double experts = json["predicted"]["decode_token"]["experts_s"];
+  EXPECT_NEAR((dense + experts) * predicted, 1, 1e-6);
+  for (const char* side : {"decode", "prefill"}) {
+    const auto& token = json["measured"][std::string(side) + "_token"];
+    const double tokens = json[side == std::string("decode") ? "completion_tokens" : "prompt_tokens"];
+    const double parts = (token["dense_s"].get<double>() + token["experts_s"].get<double>()) * tokens;
+    EXPECT_GT(token["dense_s"].get<double>(), 0) << side;
+    EXPECT_GT(token["experts_s"].get<double>(), 0) << side;
+    if (side == std::string("decode")) EXPECT_LE(parts, json["measured"]["decode_s"].get<double>());
+  }
   const double read = json["measured"]["read_gb_s"];
   const double bytes = json["bytes_per_token"]["ram"];
   // The median bound against the bound of the median read: the same up to the spread of four parts.
