@@ -27,8 +27,9 @@ Answer::Answer(ServedModel* model, ServerMetrics* metrics, AnswerPlan plan,
     : model_(model), metrics_(metrics), plan_(std::move(plan)), responder_(std::move(responder)) {
   const Tokenizer& tokenizer = *model_->text.tokenizer;
   for (const GenerationRequest& request : plan_.choices) {
-    Choice choice{.text = plan_.head.chat ? ChoiceText::Chat(tokenizer, plan_.thinking, plan_.stops)
-                                          : ChoiceText::Plain(tokenizer, plan_.stops),
+    Choice choice{.text = plan_.head.chat
+                              ? ChoiceText::Chat(tokenizer, plan_.thinking, plan_.stops, plan_.tools)
+                              : ChoiceText::Plain(tokenizer, plan_.stops),
                   .logprobs = LogprobWriter(tokenizer),
                   .wants_logprobs = request.top_logprobs >= 0};
     if (plan_.echo) {
@@ -130,7 +131,11 @@ void Answer::OnDone(size_t index, const Result<FinishReason>& outcome, const Gen
       failed = true;
       Fail(FromError(Error{ErrorKind::kInterrupted, "the server stops, and stopped this answer"}));
     } else {
-      EmitPiece(index, choices_[index].text.Finish(), plan_.only_echo ? "length" : Name(*outcome));
+      ChoiceText& text = choices_[index].text;
+      TextPiece last = text.Finish();
+      std::string reason = plan_.only_echo ? "length" : Name(*outcome);
+      if (text.has_calls() && *outcome == FinishReason::kStop) reason = "tool_calls";
+      EmitPiece(index, std::move(last), reason);
       if (open_ == 0) Finish();
     }
   }
@@ -159,11 +164,26 @@ void Answer::Emit(const std::string& event) {
   }
 }
 
+// Of an answer that is sent whole.
+void Answer::Keep(size_t index, TextPiece piece) {
+  WholeChoice& whole = choices_[index].whole;
+  whole.reasoning += piece.reasoning;
+  whole.content += piece.content;
+  for (ToolCallDelta& call : piece.calls) {
+    if (!call.name.empty()) {
+      ToolCall made;
+      made.id = std::move(call.id);
+      made.name = std::move(call.name);
+      whole.calls.push_back(std::move(made));
+    }
+    whole.calls.back().arguments += call.arguments;
+  }
+}
+
 void Answer::EmitPiece(size_t index, TextPiece piece, const std::string& finish_reason) {
   Choice& choice = choices_[index];
   if (!plan_.stream) {
-    choice.whole.reasoning += piece.reasoning;
-    choice.whole.content += piece.content;
+    Keep(index, std::move(piece));
     choice.whole.finish_reason = finish_reason;
     if (plan_.return_token_ids) {
       auto& ids = *choice.whole.token_ids;
@@ -174,7 +194,7 @@ void Answer::EmitPiece(size_t index, TextPiece piece, const std::string& finish_
   }
   if (!std::exchange(choice.said_role, true) && plan_.head.chat)
     Emit(Event(Chunk(plan_.head, {.index = static_cast<int32_t>(index), .first = true})));
-  if (!piece.reasoning.empty() || !piece.content.empty()) {
+  if (!piece.reasoning.empty() || !piece.content.empty() || !piece.calls.empty()) {
     ChunkParts parts{.index = static_cast<int32_t>(index), .piece = std::move(piece)};
     if (!choice.logprobs.empty()) parts.logprobs = choice.logprobs.Take(plan_.head.chat);
     parts.token_ids = std::exchange(choice.pending_ids, {});

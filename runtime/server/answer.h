@@ -25,6 +25,7 @@ struct AnswerPlan {
   bool stream = false;
   bool include_usage = false;
   bool thinking = false;  // the prompt ends inside a think block
+  std::optional<ToolReading> tools;
   bool echo = false;
   bool only_echo = false;
   bool return_token_ids = false;
@@ -63,6 +64,7 @@ class Answer : public std::enable_shared_from_this<Answer> {
   void OnDone(size_t index, const Result<FinishReason>& outcome, const GenerationUsage& usage);
 
   // With mutex_ held.
+  void Keep(size_t index, TextPiece piece);
   void AddUsage(size_t index, const GenerationUsage& usage);
   void Emit(const std::string& event);
   void EmitPiece(size_t index, TextPiece piece, const std::string& finish_reason);

@@ -355,11 +355,18 @@ void Api::Chat(const HttpRequest& http, const Responder& responder) {
   auto plan = PlanOf(fields, /*chat=*/true);
   if (!plan.has_value()) return Reject(responder, plan.error());
   ServedModel& model = *model_;
-  const auto parts = model.text.chat_template.Render(parsed->messages, {.thinking = parsed->thinking});
+  const ToolFields& tools = parsed->tools;
+  const ChatTemplate& chat_template = model.text.chat_template;
+  const auto parts = chat_template.Render(
+      parsed->messages, {.thinking = parsed->thinking, .tools = tools.tools, .begun_call = tools.begun_call});
   if (!parts.has_value()) {
     ApiError error = FromError(parts.error());
     error.param = "messages";
     return Reject(responder, error);
+  }
+  if (!tools.tools.empty()) {
+    plan->tools = ToolReading{
+        .form = chat_template.tool_call_form(), .begun_call = tools.begun_call, .one_call = !tools.parallel};
   }
   const std::vector<int32_t> prompt = EncodeChat(*model.text.tokenizer, *parts);
   if (const auto error = CheckPrompt(prompt, "messages")) return Reject(responder, *error);

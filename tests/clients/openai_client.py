@@ -75,6 +75,28 @@ def options(client):
     check("completions", plain.choices[0].text.startswith("348 + 275 =") and plain.choices[0].logprobs.token_logprobs[0] is None)
 
 
+ADD = {"type": "object", "properties": {"a": {"type": "integer"}, "b": {"type": "integer"}}, "required": ["a", "b"]}
+TOOL = {"type": "function", "function": {"name": "add", "description": "Adds.", "parameters": ADD}}
+
+
+def tools(client):
+    """The shipped model knows no tools; a call that is demanded is begun by the prompt."""
+    ask = dict(model="tiny-r1", messages=QUESTION, tools=[TOOL], temperature=0, max_tokens=60)
+    forced = {"type": "function", "function": {"name": "add"}}
+    choice = client.chat.completions.create(**ask, tool_choice=forced).choices[0]
+    call = choice.message.tool_calls[0]
+    check("tool call", call.function.name == "add" and call.id.startswith("call_"), repr(call.function.arguments))
+    check("its finish reason", choice.finish_reason == "tool_calls" and choice.message.content is None)
+    with client.chat.completions.stream(**ask, tool_choice="required") as stream:
+        streamed = stream.get_final_completion().choices[0]
+    check("streamed tool call", streamed.message.tool_calls[0].function.arguments == call.function.arguments)
+    result = {"role": "tool", "tool_call_id": call.id, "content": "7"}
+    again = client.chat.completions.create(**{**ask, "messages": [*QUESTION, choice.message, result]})
+    check("result of a call", again.usage.prompt_tokens > 40, again.choices[0].message.content)
+    error = raises(openai.BadRequestError, lambda: client.chat.completions.create(**ask, tool_choice={"type": "allowed_tools"}))
+    check("400 names tool_choice", error is not None and error.param == "tool_choice", error)
+
+
 def errors(client):
     error = raises(openai.NotFoundError, lambda: client.chat.completions.create(model="no", messages=QUESTION))
     check("404", error is not None and error.code == "model_not_found", error)
@@ -123,6 +145,7 @@ def main():
         text = whole(client)
         stream(client, text)
         options(client)
+        tools(client)
         errors(client)
         many(client)
         time.sleep(0.1)

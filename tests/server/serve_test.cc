@@ -178,6 +178,55 @@ TEST_F(Serve, LogprobsAreThoseOfTheTokens) {
   }
 }
 
+// The shipped model knows no tools: that the prompt has begun the call makes it one, whatever follows.
+const std::string kForced =
+    R"("tools": [{"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}],
+       "tool_choice": {"type": "function", "function": {"name": "add"}}, "max_tokens": 40)";
+
+TEST_F(Serve, ACallThatIsDemandedIsMade) {
+  const json answer = Parse(Post(kChat, Ask("What is 348 + 275?", kForced)));
+  const json& choice = answer["choices"][0];
+  const json& message = choice["message"];
+  ASSERT_EQ(message["tool_calls"].size(), 1u) << answer;
+  const json& call = message["tool_calls"][0];
+  EXPECT_EQ(call["type"], "function");
+  EXPECT_EQ(call["function"]["name"], "add");
+  EXPECT_NE(call["function"]["arguments"], "");
+  EXPECT_TRUE(message["content"].is_null());
+  const bool cut = answer["usage"]["completion_tokens"] == 40;
+  EXPECT_EQ(choice["finish_reason"], cut ? "length" : "tool_calls");
+
+  const auto events = Events(Post(kChat, Ask("What is 348 + 275?", kForced + R"(, "stream": true)")).body);
+  std::string arguments;
+  std::string finish;
+  int named = 0;
+  for (size_t i = 0; i + 1 < events.size(); ++i) {
+    const json one = json::parse(events[i])["choices"][0];
+    if (!one["finish_reason"].is_null()) finish = one["finish_reason"];
+    if (!one["delta"].contains("tool_calls")) continue;
+    const json& delta = one["delta"]["tool_calls"][0];
+    EXPECT_EQ(delta["index"], 0);
+    if (delta["function"].contains("name")) {
+      ++named;
+      EXPECT_THAT(delta["id"].get<std::string>(), HasSubstr("call_"));
+      EXPECT_EQ(arguments, "") << "the name comes first";
+    }
+    arguments += delta["function"]["arguments"];
+  }
+  EXPECT_EQ(named, 1);
+  EXPECT_EQ(arguments, call["function"]["arguments"]);
+  EXPECT_EQ(finish, choice["finish_reason"]);
+}
+
+TEST_F(Serve, ToolsAreInThePrompt) {
+  const auto tokens = [](const std::string& more) {
+    return Parse(Post(kChat, Ask("Hi", "\"max_tokens\": 1" + more)))["usage"]["prompt_tokens"].get<int>();
+  };
+  const std::string tools = R"(, "tools": [{"type": "function", "function": {"name": "add"}}])";
+  EXPECT_GT(tokens(tools), tokens("") + 50);
+  EXPECT_EQ(tokens(tools + R"(, "tool_choice": "none")"), tokens(""));
+}
+
 TEST_F(Serve, CompletionsScorePromptsAsEvaluationsDo) {
   const json ids =
       Parse(Post("/tokenize", R"({"prompt": "348 + 275 = 623", "add_special_tokens": false})"))["tokens"];
@@ -293,7 +342,8 @@ TEST_F(Serve, RefusesWithJsonAndServesTheNext) {
       {"no text", post("/tokenize", "{}"), 400, "missing_required_parameter"},
       {"image", post(kChat, R"({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]})"), 400,
        "unsupported_content"},
-      {"forced tool", post(kChat, Ask("Hi", R"("tools": [{}], "tool_choice": "required")")), 400,
+      {"forced tool", post(kChat, Ask("Hi", R"("tool_choice": "required")")), 400, "invalid_value"},
+      {"web search", post(kChat, Ask("Hi", R"("tools": [{"type": "web_search"}])")), 400,
        "unsupported_parameter"},
   };
   for (const BadRequest& bad : cases) {

@@ -2,8 +2,11 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <array>
 #include <limits>
+#include <span>
+#include <unordered_map>
 #include <utility>
 
 #include "runtime/core/json_guard.h"
@@ -71,9 +74,16 @@ void ReadToolCalls(Fields* fields, std::optional<std::vector<ToolCall>>* calls) 
   }
 }
 
-std::optional<Message> ReadMessage(const json& value, size_t index, std::optional<ApiError>* error) {
-  Fields fields(value, fmt::format("messages[{}]", index));
+// A message, and of the role tool whose result it is.
+struct ReadOne {
   Message message;
+  std::string call_id;
+};
+
+std::optional<ReadOne> ReadMessage(const json& value, size_t index, std::optional<ApiError>* error) {
+  Fields fields(value, fmt::format("messages[{}]", index));
+  ReadOne read;
+  Message& message = read.message;
   message.role = fields.String("role").value_or("");
   if (message.role == "developer") message.role = "system";
   static constexpr std::array kRoles = {"system", "user", "assistant", "tool"};
@@ -90,9 +100,31 @@ std::optional<Message> ReadMessage(const json& value, size_t index, std::optiona
   } else if (!message.content) {
     fields.Refuse("content", fmt::format("missing; a message of the role {} needs it", message.role));
   }
+  if (message.role == "tool") read.call_id = fields.String("tool_call_id").value_or("");
   *error = fields.error();
   if (*error) return std::nullopt;
-  return message;
+  return read;
+}
+
+// Templates tell results apart by their place alone: those of one turn are put in the order of its calls, if
+// every one names a call.
+void OrderResults(std::span<ReadOne> messages) {
+  std::unordered_map<std::string_view, size_t> places;  // of the latest calls' ids
+  for (size_t i = 0; i < messages.size(); ++i) {
+    const Message& message = messages[i].message;
+    if (message.tool_calls) {
+      places.clear();
+      for (const ToolCall& call : *message.tool_calls) places.emplace(call.id, places.size());
+    }
+    size_t end = i;
+    while (end < messages.size() && messages[end].message.role == "tool") ++end;
+    if (end == i) continue;
+    const auto results = messages.subspan(i, end - i);
+    const auto place = [&](const ReadOne& one) { return places.at(one.call_id); };
+    if (std::ranges::all_of(results, [&](const ReadOne& one) { return places.contains(one.call_id); }))
+      std::ranges::stable_sort(results, {}, place);
+    i = end - 1;
+  }
 }
 
 void ReadMessages(Fields* fields, std::vector<Message>* messages, std::optional<ApiError>* error) {
@@ -101,10 +133,13 @@ void ReadMessages(Fields* fields, std::vector<Message>* messages, std::optional<
     return fields->Refuse("messages", "expected a list with at least one message",
                           list == nullptr ? "missing_required_parameter" : "");
   }
+  std::vector<ReadOne> read;
   for (size_t i = 0; i < list->size() && !*error; ++i) {
-    auto message = ReadMessage((*list)[i], i, error);
-    if (message) messages->push_back(std::move(*message));
+    auto one = ReadMessage((*list)[i], i, error);
+    if (one) read.push_back(std::move(*one));
   }
+  OrderResults(read);
+  for (ReadOne& one : read) messages->push_back(std::move(one.message));
 }
 
 // Three dialects of one switch; the most particular speaks.
@@ -125,15 +160,6 @@ void ReadThinking(Fields* fields, bool* thinking) {
     if (const auto enabled = inner.Bool("thinking")) *thinking = *enabled;
     if (inner.error()) fields->Refuse("chat_template_kwargs", inner.error()->message);
   }
-}
-
-// Tools are not put into prompts: a request that can do without a call goes on without one.
-void ReadTools(Fields* fields) {
-  fields->Ignore({"tools", "parallel_tool_calls", "functions"});
-  const json* choice = fields->Raw("tool_choice");
-  if (choice == nullptr || *choice == "auto" || *choice == "none") return;
-  fields->Refuse("tool_choice", "this server offers the model no tools, so it cannot be made to call one",
-                 "unsupported_parameter");
 }
 
 void ReadFormat(Fields* fields) {
@@ -170,7 +196,8 @@ ApiResult<ChatRequest> ParseChatRequest(std::string_view body) {
   generation.max_tokens = fields.Int("max_completion_tokens", 1, kMostTokens).value_or(generation.max_tokens);
   ReadLogprobs(&fields, &generation.top_logprobs);
   ReadThinking(&fields, &request.thinking);
-  ReadTools(&fields);
+  request.tools = ReadToolFields(&fields, ToolDialect::kChat, body);
+  fields.Ignore({"functions"});
   ReadFormat(&fields);
   std::optional<ApiError> message_error;
   ReadMessages(&fields, &request.messages, &message_error);

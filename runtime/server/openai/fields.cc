@@ -37,6 +37,10 @@ void Fields::Refuse(const std::string& name, const std::string& message, const s
                     .message = fmt::format("{}: {}", Name(name), message)};
 }
 
+void Fields::Fail(const ApiError& error) {
+  if (!error_) error_ = error;
+}
+
 const nlohmann::json* Fields::Raw(const char* name) {
   if (!object_.is_object()) return nullptr;
   const auto found = object_.find(name);

@@ -31,6 +31,8 @@ class Fields {
   void Ignore(std::initializer_list<const char*> names);
 
   void Refuse(const std::string& name, const std::string& message, const std::string& code = "");
+  /// What was wrong further in; its own name stands.
+  void Fail(const ApiError& error);
   const std::optional<ApiError>& error() const { return error_; }
   /// Members nobody asked for.
   int64_t unknown() const;

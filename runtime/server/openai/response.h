@@ -51,6 +51,7 @@ class LogprobWriter {
 struct WholeChoice {
   std::string reasoning;
   std::string content;
+  std::vector<ToolCall> calls;
   std::string finish_reason;
   nlohmann::json logprobs;                        // null: none
   std::optional<std::vector<int32_t>> token_ids;  // return_token_ids
