@@ -12,8 +12,12 @@
 #include "runtime/core/printable.h"
 #include "runtime/core/version.h"
 #include "runtime/server/answer.h"
+#include "runtime/server/openai/chat_format.h"
 #include "runtime/server/openai/chat_request.h"
 #include "runtime/server/openai/completion_request.h"
+#include "runtime/server/openai/random_id.h"
+#include "runtime/server/openai/responses_format.h"
+#include "runtime/server/openai/responses_request.h"
 #include "runtime/text/detokenizer.h"
 
 namespace moraine {
@@ -70,6 +74,7 @@ const std::vector<Api::Route>& Api::Routes() {
       {"POST", "/detokenize", &Api::Detokenize, true, true},
       {"POST", "/v1/chat/completions", &Api::Chat, true, true},
       {"POST", "/v1/completions", &Api::Completions, true, true},
+      {"POST", "/v1/responses", &Api::Responses, true, true},
   };
   return routes;
 }
@@ -330,50 +335,105 @@ GenerationRequest Api::MakeRequest(const GenerationFields& fields, std::vector<i
   return request;
 }
 
-// What chat and completions share of an answer.
-ApiResult<AnswerPlan> Api::PlanOf(const GenerationFields& fields, bool chat) {
+// What all answers share.
+ApiResult<AnswerPlan> Api::PlanOf(const GenerationFields& fields) {
   metrics_.unknown_fields += fields.unknown_fields;
   auto name = NameOf(fields.model);
   if (!name.has_value()) return tl::unexpected(name.error());
-  return AnswerPlan{.head = {.chat = chat,
-                             .id = fmt::format("{}-{:016x}", chat ? "chatcmpl" : "cmpl", Random()),
-                             .created = UnixSeconds(),
-                             .model = *std::move(name),
-                             .usage_in_chunks = fields.include_usage},
-                    .stream = fields.stream,
-                    .include_usage = fields.include_usage,
-                    .return_token_ids = fields.return_token_ids,
-                    .stops = fields.stop,
-                    .choices_per_prompt = fields.n};
+  AnswerPlan plan;
+  plan.model = *std::move(name);
+  plan.stream = fields.stream;
+  plan.return_token_ids = fields.return_token_ids;
+  plan.stops = fields.stop;
+  plan.choices_per_prompt = fields.n;
+  return plan;
+}
+
+ApiResult<AnswerPlan> Api::PlanChat(const ChatRequest& request, const HttpRequest& http) {
+  const GenerationFields& fields = request.generation;
+  auto plan = PlanOf(fields);
+  if (!plan.has_value()) return plan;
+  const ModelText& text = model_.load()->text;
+  const ToolFields& tools = request.tools;
+  const auto parts = text.chat_template.Render(
+      request.messages, {.thinking = request.thinking, .tools = tools.tools, .begun_call = tools.begun_call});
+  if (!parts.has_value()) {
+    ApiError error = FromError(parts.error());
+    error.param = "messages";
+    return tl::unexpected(std::move(error));
+  }
+  if (!tools.tools.empty()) {
+    plan->tools = ToolReading{.form = text.chat_template.tool_call_form(),
+                              .begun_call = tools.begun_call,
+                              .one_call = !tools.parallel};
+  }
+  const std::vector<int32_t> prompt = EncodeChat(*text.tokenizer, *parts);
+  if (auto error = CheckPrompt(prompt, "messages")) return tl::unexpected(*std::move(error));
+  plan->thinking = OpensThinking(*parts);
+  const uint64_t seed = Random();
+  for (int32_t i = 0; i < fields.n; ++i) plan->choices.push_back(MakeRequest(fields, prompt, seed, i, http));
+  return plan;
+}
+
+AnswerHead Api::HeadOf(const GenerationFields& fields, const AnswerPlan& plan) {
+  return {.chat = plan.chat,
+          .id = fmt::format("{}-{:016x}", plan.chat ? "chatcmpl" : "cmpl", Random()),
+          .created = UnixSeconds(),
+          .model = plan.model,
+          .usage_in_chunks = fields.include_usage};
+}
+
+namespace {
+
+std::unique_ptr<AnswerFormat> MakeChatFormat(AnswerHead head, const GenerationFields& fields,
+                                             const AnswerPlan& plan) {
+  ChatFormatOptions options;
+  options.head = std::move(head);
+  options.stream = plan.stream;
+  options.include_usage = fields.include_usage;
+  options.choices = plan.choices.size();
+  if (plan.return_token_ids) {
+    for (const GenerationRequest& choice : plan.choices) options.prompt_ids.push_back(choice.prompt);
+  }
+  return std::make_unique<ChatFormat>(std::move(options));
+}
+
+}  // namespace
+
+void Api::Answer(AnswerPlan plan, const Responder& responder) {
+  std::make_shared<moraine::Answer>(model_, &metrics_, std::move(plan), responder)->Start();
 }
 
 void Api::Chat(const HttpRequest& http, const Responder& responder) {
   if (const auto error = NotReady()) return Reject(responder, *error);
-  auto parsed = ParseChatRequest(http.body);
+  const auto parsed = ParseChatRequest(http.body);
   if (!parsed.has_value()) return Reject(responder, parsed.error());
-  const GenerationFields& fields = parsed->generation;
-  auto plan = PlanOf(fields, /*chat=*/true);
+  auto plan = PlanChat(*parsed, http);
   if (!plan.has_value()) return Reject(responder, plan.error());
-  ServedModel& model = *model_;
-  const ToolFields& tools = parsed->tools;
-  const ChatTemplate& chat_template = model.text.chat_template;
-  const auto parts = chat_template.Render(
-      parsed->messages, {.thinking = parsed->thinking, .tools = tools.tools, .begun_call = tools.begun_call});
-  if (!parts.has_value()) {
-    ApiError error = FromError(parts.error());
-    error.param = "messages";
+  plan->format = MakeChatFormat(HeadOf(parsed->generation, *plan), parsed->generation, *plan);
+  Answer(*std::move(plan), responder);
+}
+
+void Api::Responses(const HttpRequest& http, const Responder& responder) {
+  if (const auto error = NotReady()) return Reject(responder, *error);
+  const auto parsed = ParseResponsesRequest(http.body);
+  if (!parsed.has_value()) return Reject(responder, parsed.error());
+  auto plan = PlanChat(parsed->chat, http);
+  if (!plan.has_value()) {
+    ApiError error = plan.error();
+    if (error.param == "messages") error.param = "input";
     return Reject(responder, error);
   }
-  if (!tools.tools.empty()) {
-    plan->tools = ToolReading{
-        .form = chat_template.tool_call_form(), .begun_call = tools.begun_call, .one_call = !tools.parallel};
-  }
-  const std::vector<int32_t> prompt = EncodeChat(*model.text.tokenizer, *parts);
-  if (const auto error = CheckPrompt(prompt, "messages")) return Reject(responder, *error);
-  plan->thinking = OpensThinking(*parts);
-  const uint64_t seed = Random();
-  for (int32_t i = 0; i < fields.n; ++i) plan->choices.push_back(MakeRequest(fields, prompt, seed, i, http));
-  std::make_shared<Answer>(&model, &metrics_, *std::move(plan), responder)->Start();
+  ResponsesFormatOptions options;
+  options.id = RandomId("resp_");
+  options.created = UnixSeconds();
+  options.model = plan->model;
+  options.temperature = plan->choices.front().sampling.temperature;
+  options.top_p = plan->choices.front().sampling.top_p;
+  options.repeated = parsed->repeated;
+  options.stream = plan->stream;
+  plan->format = std::make_unique<ResponsesFormat>(std::move(options));
+  Answer(*std::move(plan), responder);
 }
 
 void Api::Completions(const HttpRequest& http, const Responder& responder) {
@@ -381,11 +441,12 @@ void Api::Completions(const HttpRequest& http, const Responder& responder) {
   auto parsed = ParseCompletionRequest(http.body);
   if (!parsed.has_value()) return Reject(responder, parsed.error());
   const GenerationFields& fields = parsed->generation;
-  auto plan = PlanOf(fields, /*chat=*/false);
+  auto plan = PlanOf(fields);
   if (!plan.has_value()) return Reject(responder, plan.error());
+  plan->chat = false;
   plan->echo = parsed->echo;
   plan->only_echo = parsed->only_echo;
-  ServedModel& model = *model_;
+  const ServedModel& model = *model_;
   const uint64_t seed = Random();
   for (CompletionPrompt& one : parsed->prompts) {
     std::vector<int32_t> prompt;
@@ -402,7 +463,8 @@ void Api::Completions(const HttpRequest& http, const Responder& responder) {
       plan->choices.push_back(std::move(request));
     }
   }
-  std::make_shared<Answer>(&model, &metrics_, *std::move(plan), responder)->Start();
+  plan->format = MakeChatFormat(HeadOf(fields, *plan), fields, *plan);
+  Answer(*std::move(plan), responder);
 }
 
 }  // namespace moraine

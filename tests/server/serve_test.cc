@@ -227,6 +227,27 @@ TEST_F(Serve, ToolsAreInThePrompt) {
   EXPECT_EQ(tokens(tools + R"(, "tool_choice": "none")"), tokens(""));
 }
 
+TEST_F(Serve, AResponseSaysWhatAChatSays) {
+  const json chat = Parse(Post(kChat, Ask("What is 348 + 275?")))["choices"][0]["message"];
+  const std::string ask = R"({"input": "What is 348 + 275?", "temperature": 0)";
+  const json response = Parse(Post("/v1/responses", ask + "}"));
+  EXPECT_EQ(response["object"], "response");
+  EXPECT_EQ(response["status"], "completed");
+  ASSERT_EQ(response["output"].size(), 2u) << response;
+  EXPECT_EQ(response["output"][0]["content"][0]["text"], chat["reasoning"]);
+  EXPECT_EQ(response["output"][1]["content"][0]["text"], chat["content"]);
+  EXPECT_GT(response["usage"]["output_tokens_details"]["reasoning_tokens"], 20);
+
+  const auto events = Events(Post("/v1/responses", ask + R"(, "stream": true})").body);
+  EXPECT_EQ(json::parse(events.front())["type"], "response.created");
+  const json last = json::parse(events.back());
+  EXPECT_EQ(last["type"], "response.completed");
+  EXPECT_EQ(last["response"]["output"][1]["content"], response["output"][1]["content"]);
+  EXPECT_EQ(
+      Parse(Post("/v1/responses", R"({"input": "Hi", "previous_response_id": "resp_1"})"))["error"]["param"],
+      "previous_response_id");
+}
+
 TEST_F(Serve, CompletionsScorePromptsAsEvaluationsDo) {
   const json ids =
       Parse(Post("/tokenize", R"({"prompt": "348 + 275 = 623", "add_special_tokens": false})"))["tokens"];

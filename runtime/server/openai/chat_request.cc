@@ -5,12 +5,11 @@
 #include <algorithm>
 #include <array>
 #include <limits>
-#include <span>
-#include <unordered_map>
 #include <utility>
 
 #include "runtime/core/json_guard.h"
 #include "runtime/core/printable.h"
+#include "runtime/server/openai/messages.h"
 
 namespace moraine {
 namespace {
@@ -18,34 +17,6 @@ namespace {
 using nlohmann::json;
 
 constexpr int64_t kMostTokens = std::numeric_limits<int32_t>::max();
-
-// A string, or the text parts of a list joined.
-void ReadContent(Fields* fields, std::optional<std::string>* content) {
-  const json* value = fields->Raw("content");
-  if (value == nullptr) return;
-  if (value->is_string()) {
-    *content = value->get<std::string>();
-    return;
-  }
-  if (!value->is_array())
-    return fields->Refuse("content", "neither a string nor a list of parts", "invalid_type");
-  std::string text;
-  for (size_t i = 0; i < value->size(); ++i) {
-    Fields part((*value)[i], fields->Name(fmt::format("content[{}]", i)));
-    const std::string type = part.String("type").value_or("");
-    const auto piece = part.String("text");
-    if (!part.error() && (type != "text" || !piece)) {
-      return fields->Refuse(
-          fmt::format("content[{}]", i),
-          fmt::format("a part of type \"{}\"; this server reads parts of type \"text\" alone",
-                      Printable(type, 40)),
-          "unsupported_content");
-    }
-    if (part.error()) return fields->Refuse(fmt::format("content[{}]", i), part.error()->message);
-    text += *piece;
-  }
-  *content = std::move(text);
-}
 
 void ReadToolCalls(Fields* fields, std::optional<std::vector<ToolCall>>* calls) {
   const json* value = fields->Raw("tool_calls");
@@ -74,15 +45,10 @@ void ReadToolCalls(Fields* fields, std::optional<std::vector<ToolCall>>* calls) 
   }
 }
 
-// A message, and of the role tool whose result it is.
-struct ReadOne {
-  Message message;
-  std::string call_id;
-};
-
-std::optional<ReadOne> ReadMessage(const json& value, size_t index, std::optional<ApiError>* error) {
+std::optional<ConversationMessage> ReadMessage(const json& value, size_t index,
+                                               std::optional<ApiError>* error) {
   Fields fields(value, fmt::format("messages[{}]", index));
-  ReadOne read;
+  ConversationMessage read;
   Message& message = read.message;
   message.role = fields.String("role").value_or("");
   if (message.role == "developer") message.role = "system";
@@ -91,7 +57,7 @@ std::optional<ReadOne> ReadMessage(const json& value, size_t index, std::optiona
     fields.Refuse("role", fmt::format("\"{}\"; expected system, developer, user, assistant or tool",
                                       Printable(message.role, 40)));
   }
-  ReadContent(&fields, &message.content);
+  ReadContent(&fields, "content", &message.content);
   if (message.role == "assistant") {
     ReadToolCalls(&fields, &message.tool_calls);
     message.reasoning = fields.String("reasoning_content");
@@ -106,40 +72,19 @@ std::optional<ReadOne> ReadMessage(const json& value, size_t index, std::optiona
   return read;
 }
 
-// Templates tell results apart by their place alone: those of one turn are put in the order of its calls, if
-// every one names a call.
-void OrderResults(std::span<ReadOne> messages) {
-  std::unordered_map<std::string_view, size_t> places;  // of the latest calls' ids
-  for (size_t i = 0; i < messages.size(); ++i) {
-    const Message& message = messages[i].message;
-    if (message.tool_calls) {
-      places.clear();
-      for (const ToolCall& call : *message.tool_calls) places.emplace(call.id, places.size());
-    }
-    size_t end = i;
-    while (end < messages.size() && messages[end].message.role == "tool") ++end;
-    if (end == i) continue;
-    const auto results = messages.subspan(i, end - i);
-    const auto place = [&](const ReadOne& one) { return places.at(one.call_id); };
-    if (std::ranges::all_of(results, [&](const ReadOne& one) { return places.contains(one.call_id); }))
-      std::ranges::stable_sort(results, {}, place);
-    i = end - 1;
-  }
-}
-
 void ReadMessages(Fields* fields, std::vector<Message>* messages, std::optional<ApiError>* error) {
   const json* list = fields->Raw("messages");
   if (list == nullptr || !list->is_array() || list->empty()) {
     return fields->Refuse("messages", "expected a list with at least one message",
                           list == nullptr ? "missing_required_parameter" : "");
   }
-  std::vector<ReadOne> read;
+  std::vector<ConversationMessage> read;
   for (size_t i = 0; i < list->size() && !*error; ++i) {
     auto one = ReadMessage((*list)[i], i, error);
     if (one) read.push_back(std::move(*one));
   }
   OrderResults(read);
-  for (ReadOne& one : read) messages->push_back(std::move(one.message));
+  for (ConversationMessage& one : read) messages->push_back(std::move(one.message));
 }
 
 // Three dialects of one switch; the most particular speaks.

@@ -30,6 +30,10 @@ void ChoiceText::Add(ToolChunk chunk, TextPiece* piece) {
   piece->content += stops_.Push(chunk.text);
   if (chunk.text.find_first_not_of(" \t\r\n") != chunk.text.npos) spoke_ = true;
   for (ToolCallPiece& call : chunk.calls) {
+    if (call.name.empty() && !piece->calls.empty() && piece->calls.back().index == call.index) {
+      piece->calls.back().arguments += call.arguments;
+      continue;
+    }
     ToolCallDelta delta;
     delta.index = call.index;
     if (!call.name.empty()) delta.id = RandomId("call_");
