@@ -18,6 +18,7 @@
 #include "runtime/server/openai/random_id.h"
 #include "runtime/server/openai/responses_format.h"
 #include "runtime/server/openai/responses_request.h"
+#include "runtime/server/openapi.h"
 #include "runtime/text/detokenizer.h"
 
 namespace moraine {
@@ -65,6 +66,7 @@ const std::vector<Api::Route>& Api::Routes() {
   static const std::vector<Route> routes = {
       {"GET", "/health", &Api::Health, false, false},
       {"GET", "/v1/health", &Api::Health, false, false},
+      {"GET", "/openapi.json", &Api::OpenApi, false, false},
       {"GET", "/metrics", &Api::Metrics, false, false},
       {"GET", "/v1/models", &Api::Models, false, false},
       {"GET", "/props", &Api::Props, true, false},
@@ -81,6 +83,12 @@ const std::vector<Api::Route>& Api::Routes() {
 
 Api::Api(ApiOptions options) : options_(std::move(options)), started_(UnixSeconds()) {}
 Api::~Api() = default;
+
+std::vector<std::string> Api::Endpoints() {
+  std::vector<std::string> endpoints;
+  for (const Route& route : Routes()) endpoints.push_back(fmt::format("{} {}", route.method, route.path));
+  return endpoints;
+}
 
 std::vector<std::string> Api::OpenPaths() { return {"/health", "/v1/health"}; }
 
@@ -207,6 +215,10 @@ void Api::Health(const HttpRequest& request, const Responder& responder) {
   SendJson(responder, {{"status", "ok"}});
 }
 
+void Api::OpenApi(const HttpRequest&, const Responder& responder) {
+  responder->Send({.body = std::string(OpenApiJson())});
+}
+
 void Api::Models(const HttpRequest&, const Responder& responder) {
   const ServedModel* model = model_;
   json list = json::array();
@@ -236,6 +248,7 @@ void Api::Props(const HttpRequest&, const Responder& responder) {
                        {"model_alias", options_.names.front()},
                        {"chat_template", model.text.config.chat_template.value_or("")},
                        {"chat_template_name", model.text.chat_template.name()},
+                       {"can_switch_thinking", model.text.chat_template.can_switch_thinking()},
                        {"engine", model.describe},
                        {"build_info", fmt::format("moraine {}", Version())}});
 }
@@ -261,7 +274,8 @@ void Api::Tokenize(const HttpRequest& request, const Responder& responder) {
   const ServedModel& model = *model_;
   Fields fields(*body, "");
   auto text = fields.String("prompt");
-  if (!text) text = fields.String("content");
+  const auto content = fields.String("content");
+  if (!text) text = content;
   const bool special = fields.Bool("add_special_tokens").value_or(true);
   const bool bos = fields.Bool("add_special").value_or(special);
   if (!text) fields.Refuse("prompt", "missing; the text to encode", "missing_required_parameter");
@@ -284,11 +298,12 @@ void Api::Detokenize(const HttpRequest& request, const Responder& responder) {
     fields.Refuse("tokens", "expected a list of token ids", "missing_required_parameter");
   } else {
     for (const json& id : *list) {
-      if (!id.is_number_unsigned() || id.get<uint64_t>() >= static_cast<uint64_t>(tokenizer.vocab_size())) {
+      const auto number = WholeNumber(id);
+      if (!number || *number < 0 || *number >= tokenizer.vocab_size()) {
         fields.Refuse("tokens", fmt::format("expected ids from 0 to {}", tokenizer.vocab_size() - 1));
         break;
       }
-      ids.push_back(id.get<int32_t>());
+      ids.push_back(static_cast<int32_t>(*number));
     }
   }
   if (fields.error()) return Reject(responder, *fields.error());

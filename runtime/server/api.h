@@ -38,6 +38,8 @@ class Api {
   /// For HttpServer::Start.
   void Handle(HttpRequest request, std::shared_ptr<HttpResponder> responder);
   static std::string ServerErrorBody(int status, const std::string& code, const std::string& message);
+  /// "GET /health" and so on, of every endpoint.
+  static std::vector<std::string> Endpoints();
   /// Needs no key: "/health" and "/v1/health".
   static std::vector<std::string> OpenPaths();
 
@@ -70,6 +72,7 @@ class Api {
   void Answer(AnswerPlan plan, const Responder& responder);
   uint64_t Random();
 
+  void OpenApi(const HttpRequest& request, const Responder& responder);
   void Health(const HttpRequest& request, const Responder& responder);
   void Models(const HttpRequest& request, const Responder& responder);
   void Metrics(const HttpRequest& request, const Responder& responder);

@@ -98,6 +98,14 @@ const std::string kTwoTools = R"("tools": [{"type": "function", "function": {"na
     "parameters": {"type": "object", "properties": {"z": {"type": "integer"}, "a": {}}}, "strict": true}},
     {"type": "function", "function": {"name": "g"}}])";
 
+TEST(ChatRequest, AWholeNumberMayHaveAPoint) {
+  EXPECT_EQ(Chat(R"("seed": -3.0)")->generation.seed, static_cast<uint64_t>(-3));
+  EXPECT_EQ(Chat(R"("n": 2.0)")->generation.n, 2);
+  EXPECT_FALSE(Chat(R"("seed": 1e30)").has_value());
+  const auto ids = ParseCompletionRequest(R"({"prompt": [5.0, 6]})");
+  EXPECT_EQ(std::get<std::vector<int32_t>>(ids->prompts[0]), (std::vector<int32_t>{5, 6}));
+}
+
 TEST(ChatRequest, ReadsToolsInTheOrderTheyAreSpelled) {
   const auto parsed = Chat(kTwoTools + R"(, "parallel_tool_calls": false)");
   ASSERT_TRUE(parsed.has_value()) << parsed.error().message;
@@ -233,6 +241,8 @@ TEST(ChatRequest, RefusesMessagesWithTheirPlace) {
       {R"({"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "tool_calls": [{}]}]})",
        "messages[1].tool_calls[0]"},
       {R"({"messages": [{"role": "assistant", "tool_calls": 3}]})", "messages[0].tool_calls"},
+      {R"({"messages": [{"role": "assistant", "reasoning_content": "r", "reasoning": 3}]})",
+       "messages[0].reasoning"},
   };
   for (const BadField& bad : cases) {
     const auto parsed = ParseChatRequest(bad.more);

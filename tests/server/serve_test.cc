@@ -298,6 +298,7 @@ TEST_F(Serve, TellsAboutItself) {
   EXPECT_EQ(models["data"][1]["id"], "tiny-r1");
   EXPECT_EQ(models["data"][0]["max_model_len"], 4096);
   EXPECT_EQ(Parse(Get("/props"))["total_slots"], 2);
+  EXPECT_EQ(Parse(Get("/props"))["can_switch_thinking"], false) << "R1 always thinks";
   EXPECT_EQ(Parse(Get("/props"))["default_generation_settings"]["n_ctx"], 4096);
   EXPECT_EQ(Parse(Get("/plan"))["schema"], 1);
   EXPECT_EQ(Parse(Get("/v1/health"))["status"], "ok");
@@ -361,6 +362,7 @@ TEST_F(Serve, RefusesWithJsonAndServesTheNext) {
       {"empty prompt", post("/v1/completions", R"({"prompt": ""})"), 400, "empty_prompt"},
       {"no tokens", post("/detokenize", R"({"tokens": [1000000]})"), 400, "invalid_value"},
       {"no text", post("/tokenize", "{}"), 400, "missing_required_parameter"},
+      {"one of two texts", post("/tokenize", R"({"prompt": "a", "content": 1})"), 400, "invalid_type"},
       {"image", post(kChat, R"({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]})"), 400,
        "unsupported_content"},
       {"forced tool", post(kChat, Ask("Hi", R"("tool_choice": "required")")), 400, "invalid_value"},
@@ -500,6 +502,33 @@ TEST(ServeProcess, AKeyGuardsTheModelAndIsReadFromAFile) {
   EXPECT_EQ(server.Client().Post(kChat, Ask("Hi")).status, 401);
   EXPECT_EQ(server.Client().Get("/v1/models", "Authorization: Bearer sesame-open\r\n").status, 200);
   EXPECT_THAT(server.said(), Not(HasSubstr("sesame")));
+}
+
+// The shipped model under V3.1's template, which its weights know nothing of: what is tested is around them.
+TEST(ServeProcess, V31SwitchesThinkingAndWritesCallsItsOwnWay) {
+  const TempFolder folder;
+  for (const auto& file : std::filesystem::directory_iterator(kTiny)) {
+    if (file.is_regular_file()) std::filesystem::copy(file.path(), folder / file.path().filename().string());
+  }
+  const std::string jinja = "/tests/text/golden/templates/deepseek-v3.1-published.jinja";
+  WriteFile(folder / "chat_template.jinja", ReadFile(MORAINE_SOURCE_DIR + jinja));
+  ServedProcess server(folder / "", {.arguments = {"--ctx", "2048"}});
+  const auto ask = [&](const std::string& more) {
+    return Parse(server.Client().Post(kChat, Ask("What is 3 + 4?", "\"max_tokens\": 30" + more)));
+  };
+  EXPECT_EQ(Parse(server.Client().Get("/props"))["can_switch_thinking"], true) << server.said();
+  const auto thinks = [&](const std::string& more) {
+    return ask(more)["choices"][0]["message"].contains("reasoning");
+  };
+  EXPECT_FALSE(thinks(""));
+  EXPECT_TRUE(thinks(R"(, "reasoning_effort": "high")"));
+  EXPECT_FALSE(thinks(R"(, "reasoning_effort": "none")"));
+  EXPECT_TRUE(thinks(R"(, "thinking": {"type": "enabled"})"));
+  EXPECT_FALSE(thinks(R"(, "thinking": true, "chat_template_kwargs": {"thinking": false})"));
+  EXPECT_TRUE(thinks(R"(, "chat_template_kwargs": {"enable_thinking": true})"));
+  const json called = Parse(server.Client().Post(kChat, Ask("What is 3 + 4?", kForced)));
+  const json call = called["choices"][0]["message"]["tool_calls"][0];
+  EXPECT_EQ(call["function"]["name"], "add");
 }
 
 TEST(ServeProcess, AFullQueueIsSaidAndNobodyWaitsForNothing) {

@@ -61,7 +61,8 @@ std::optional<ConversationMessage> ReadMessage(const json& value, size_t index,
   if (message.role == "assistant") {
     ReadToolCalls(&fields, &message.tool_calls);
     message.reasoning = fields.String("reasoning_content");
-    if (!message.reasoning) message.reasoning = fields.String("reasoning");
+    const auto reasoning = fields.String("reasoning");
+    if (!message.reasoning) message.reasoning = reasoning;
     if (!message.content && !message.tool_calls) message.content = "";
   } else if (!message.content) {
     fields.Refuse("content", fmt::format("missing; a message of the role {} needs it", message.role));

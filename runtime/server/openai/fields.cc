@@ -18,6 +18,19 @@ std::string Shown(const nlohmann::json& value) {
 
 }  // namespace
 
+std::optional<int64_t> WholeNumber(const nlohmann::json& value) {
+  constexpr auto kMost = static_cast<uint64_t>(std::numeric_limits<int64_t>::max());
+  if (value.is_number_unsigned()) {
+    const auto number = value.get<uint64_t>();
+    return number <= kMost ? std::optional(static_cast<int64_t>(number)) : std::nullopt;
+  }
+  if (value.is_number_integer()) return value.get<int64_t>();
+  if (!value.is_number_float()) return std::nullopt;
+  const auto real = value.get<double>();
+  const bool whole = real >= -0x1p63 && real < 0x1p63 && std::floor(real) == real;
+  return whole ? std::optional(static_cast<int64_t>(real)) : std::nullopt;
+}
+
 Fields::Fields(const nlohmann::json& object, std::string where) : object_(object), where_(std::move(where)) {
   if (object_.is_object()) return;
   error_ = ApiError{.code = "invalid_type",
@@ -64,16 +77,7 @@ std::optional<bool> Fields::Bool(const char* name) {
 std::optional<int64_t> Fields::Int(const char* name, int64_t least, int64_t most) {
   const nlohmann::json* value = Raw(name);
   if (value == nullptr) return std::nullopt;
-  std::optional<int64_t> number;
-  if (value->is_number_unsigned()) {
-    if (value->get<uint64_t>() <= static_cast<uint64_t>(std::numeric_limits<int64_t>::max()))
-      number = static_cast<int64_t>(value->get<uint64_t>());
-  } else if (value->is_number_integer()) {
-    number = value->get<int64_t>();
-  } else if (value->is_number_float()) {
-    const auto real = value->get<double>();
-    if (std::abs(real) <= 0x1p53 && std::floor(real) == real) number = static_cast<int64_t>(real);
-  }
+  const auto number = WholeNumber(*value);
   if (number && *number >= least && *number <= most) return number;
   Refuse(name, fmt::format("{} is not a whole number from {} to {}", Shown(*value), least, most),
          value->is_number() ? "" : "invalid_type");
