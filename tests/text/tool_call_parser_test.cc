@@ -6,6 +6,8 @@
 
 #include <tuple>
 
+#include "tests/text/support.h"
+
 namespace moraine {
 namespace {
 
@@ -130,6 +132,19 @@ TEST(ToolCallParser, GivesArgumentsAsTheyCome) {
   EXPECT_EQ(parser.Text("{\"a\": ").calls.at(0).arguments, "{\"a\":");
   EXPECT_EQ(parser.Text("1").calls.at(0).arguments, " 1");
   EXPECT_TRUE(parser.Text("}\n```").calls.at(0).arguments == "}");
+}
+
+TEST(ToolTags, AreTokensOfDeepSeeksVocabulary) {
+  MORAINE_NEED_DEEPSEEK();
+  const ToolTags tags(*DeepSeekTokenizer());
+  for (size_t i = 0; i < std::size(kAll); ++i) {
+    const auto id = DeepSeekTokenizer()->TokenId(kAll[i]);
+    ASSERT_TRUE(id.has_value()) << kAll[i];
+    EXPECT_EQ(tags.Find(*id), static_cast<ToolTag>(i));
+    EXPECT_EQ(Spelling(static_cast<ToolTag>(i)), kAll[i]);
+    EXPECT_FALSE(DeepSeekTokenizer()->IsSpecial(*id)) << "a decoder that skips those would lose it";
+  }
+  EXPECT_FALSE(tags.Find(0).has_value());
 }
 
 RC_GTEST_PROP(ToolCallParser, AgreesWithItselfHoweverTheAnswerIsCut, ()) {
