@@ -102,6 +102,8 @@ TEST(ChatRequest, AWholeNumberMayHaveAPoint) {
   EXPECT_EQ(Chat(R"("seed": -3.0)")->generation.seed, static_cast<uint64_t>(-3));
   EXPECT_EQ(Chat(R"("n": 2.0)")->generation.n, 2);
   EXPECT_FALSE(Chat(R"("seed": 1e30)").has_value());
+  EXPECT_TRUE(Chat(R"("seed": -9223372036854775808)").has_value());
+  EXPECT_FALSE(Chat(R"("seed": -9223372036854775809)").has_value());
   const auto ids = ParseCompletionRequest(R"({"prompt": [5.0, 6]})");
   EXPECT_EQ(std::get<std::vector<int32_t>>(ids->prompts[0]), (std::vector<int32_t>{5, 6}));
 }
@@ -113,11 +115,23 @@ TEST(ChatRequest, ReadsToolsInTheOrderTheyAreSpelled) {
   ASSERT_EQ(tools.tools.size(), 2u);
   EXPECT_EQ(tools.tools[0].name, "f");
   EXPECT_EQ(tools.tools[0].description, "d");
-  EXPECT_EQ(tools.tools[0].parameters, R"({"type":"object","properties":{"z":{"type":"integer"},"a":{}}})");
+  EXPECT_EQ(tools.tools[0].parameters,
+            R"({"type": "object", "properties": {"z": {"type": "integer"}, "a": {}}})");
   EXPECT_THAT(tools.tools[1].parameters, HasSubstr("object"));
   EXPECT_FALSE(tools.begun_call.has_value());
   EXPECT_FALSE(tools.parallel);
   EXPECT_TRUE(Chat(R"("tools": [])")->tools.tools.empty());
+}
+
+TEST(ChatRequest, ManyMembersBesideToolsTakeLinearTime) {
+  std::string body =
+      "{" + kMessages + R"(, "tools": [{"type": "function", "function": {"name": "f", "parameters": {)";
+  for (int i = 0; i < 200'000; ++i) body += fmt::format(R"("k{}": 1, )", i);
+  body += R"("last": 1.50}}}])";
+  for (int i = 0; i < 200'000; ++i) body += fmt::format(R"(, "m{}": 1)", i);
+  const auto parsed = ParseChatRequest(body + "}");
+  ASSERT_TRUE(parsed.has_value()) << parsed.error().message;
+  EXPECT_TRUE(parsed->tools.tools[0].parameters.ends_with(R"("last": 1.50})"));
 }
 
 TEST(ChatRequest, HonoursWhatToolChoiceDemands) {

@@ -55,7 +55,7 @@ TEST(ResponsesRequest, ReadsItems) {
   EXPECT_EQ(messages[3].content, "1") << "in the order of the calls";
   EXPECT_EQ(messages[4].content, "2");
   EXPECT_EQ(parsed->chat.tools.begun_call, "f");
-  EXPECT_EQ(parsed->chat.tools.tools.at(0).parameters, R"({"type":"object","b":1,"a":2})");
+  EXPECT_EQ(parsed->chat.tools.tools.at(0).parameters, R"({"type": "object", "b": 1, "a": 2})");
 }
 
 TEST(ResponsesRequest, RefusesWithTheFieldsName) {

@@ -26,8 +26,9 @@ std::optional<int64_t> WholeNumber(const nlohmann::json& value) {
   }
   if (value.is_number_integer()) return value.get<int64_t>();
   if (!value.is_number_float()) return std::nullopt;
+  // The parser makes what has no 64 bits a float, and -2^63 of what is just below it.
   const auto real = value.get<double>();
-  const bool whole = real >= -0x1p63 && real < 0x1p63 && std::floor(real) == real;
+  const bool whole = real > -0x1p63 && real < 0x1p63 && std::floor(real) == real;
   return whole ? std::optional(static_cast<int64_t>(real)) : std::nullopt;
 }
 

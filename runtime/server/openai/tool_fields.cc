@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "runtime/core/printable.h"
+#include "runtime/server/openai/json_slice.h"
 #include "runtime/text/tool_call_parser.h"
 
 namespace moraine {
@@ -58,14 +59,13 @@ std::optional<Tool> ReadTool(Fields* fields, const json& value, size_t index, To
   return tool;
 }
 
-// The parameters of every tool, as the request spells their order.
+// The parameters of every tool, as the request spells them.
 void TakeParameters(std::string_view body, ToolDialect dialect, std::vector<Tool>* tools) {
-  const auto request = nlohmann::ordered_json::parse(body);
-  const auto& list = request.at("tools");
+  const std::vector<std::string_view> texts = ElementTexts(*MemberText(body, "tools"));
   for (size_t i = 0; i < tools->size(); ++i) {
-    const auto& function = dialect == ToolDialect::kChat ? list.at(i).at("function") : list.at(i);
-    const auto found = function.find("parameters");
-    if (found != function.end() && !found->is_null()) (*tools)[i].parameters = found->dump();
+    const auto function = dialect == ToolDialect::kChat ? *MemberText(texts[i], "function") : texts[i];
+    const auto parameters = MemberText(function, "parameters");
+    if (parameters && *parameters != "null") (*tools)[i].parameters = *parameters;
   }
 }
 

@@ -22,7 +22,7 @@ struct ToolFields {
 enum class ToolDialect { kChat, kResponses };
 
 /// Reads tools, tool_choice and parallel_tool_calls; what is wrong stays in `fields`. `body` is the request's
-/// text, which has passed ParseJson: parameters keep its order. Tools of other types than functions are
+/// text, which has passed ParseJson: parameters keep its spelling. Tools of other types than functions are
 /// refused, and of tool_choice all but "auto", "none", "required" and one function's name. `strict` is not
 /// enforced.
 ToolFields ReadToolFields(Fields* fields, ToolDialect dialect, std::string_view body);
