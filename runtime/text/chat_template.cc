@@ -76,7 +76,9 @@ Result<std::vector<TextPart>> ChatTemplate::Render(std::span<const Message> mess
                                                    const RenderOptions& options) const {
   PartWriter writer;
   const KnownTemplate& known = kTemplates[index_];
-  MORAINE_RETURN_IF_ERROR(known.render({messages, options, bos_token_, known.form}, &writer));
+  RenderOptions own = options;
+  own.thinking = options.thinking && !options.begun_call;
+  MORAINE_RETURN_IF_ERROR(known.render({messages, own, bos_token_, known.form}, &writer));
   if (!options.begun_call) return writer.Take();
   if (OpensThinking(writer.parts())) writer.Template("\n</think>\n\n");
   WriteBegunCall(known.form, *options.begun_call, &writer);

@@ -54,8 +54,8 @@ struct RenderOptions {
   /// Told to the model behind the system prompts, in the words of V3.1's model card; the published templates
   /// say nothing of tools, and V3 and R1 get the same words with their own form of a call.
   std::span<const Tool> tools = {};
-  /// The prompt ends within a call: of this tool or, if it is empty, of one that the model names. Reasoning
-  /// that the template opened is closed before it.
+  /// The prompt ends within a call: of this tool or, if it is empty, of one that the model names. It is not
+  /// thought about: `thinking` is off, and a block that the template opens all the same is closed.
   std::optional<std::string> begun_call = {};
 };
 

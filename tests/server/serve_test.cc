@@ -216,6 +216,12 @@ TEST_F(Serve, ACallThatIsDemandedIsMade) {
   EXPECT_EQ(named, 1);
   EXPECT_EQ(arguments, call["function"]["arguments"]);
   EXPECT_EQ(finish, choice["finish_reason"]);
+
+  const std::string cut_off = R"("tools": [{"type": "function", "function": {"name": "add"}}],
+      "tool_choice": "required", "max_tokens": 2)";
+  const json half = Parse(Post(kChat, Ask("What is 348 + 275?", cut_off)))["choices"][0];
+  EXPECT_EQ(half["finish_reason"], "length");
+  EXPECT_EQ(half["message"]["tool_calls"][0]["function"]["name"], "add");
 }
 
 TEST_F(Serve, ToolsAreInThePrompt) {

@@ -66,7 +66,7 @@ TEST(ToolPrompt, BeginsACallBehindClosedReasoning) {
   EXPECT_EQ(EndOf("deepseek-v3.1-published", {.begun_call = "f"}),
             "<｜Assistant｜></think><｜tool▁calls▁begin｜><｜tool▁call▁begin｜>f<｜tool▁sep｜>");
   EXPECT_EQ(EndOf("deepseek-v3.1-published", {.thinking = true, .begun_call = ""}),
-            "<｜Assistant｜><think>\n</think>\n\n<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>");
+            "<｜Assistant｜></think><｜tool▁calls▁begin｜><｜tool▁call▁begin｜>");
 }
 
 TEST(ToolPrompt, OnlyTheTemplatesOwnWordsMakeTokens) {
