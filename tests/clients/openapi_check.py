@@ -5,7 +5,6 @@ usage: openapi_check.py build/bin/moraine models/tiny-r1 [SCHEMATHESIS ARGUMENTS
 """
 
 import os
-import pathlib
 import re
 import subprocess
 import sys
@@ -23,11 +22,16 @@ def main():
     binary, model, *more = sys.argv[1:]
     server = subprocess.Popen([binary, "serve", model, "--listen", "127.0.0.1:0"], stderr=subprocess.PIPE, text=True)
     try:
-        address = next(filter(None, (re.search(r"listening on (\S+)", line) for line in server.stderr))).group(1)
+        said = ""
+        while "moraine: ready" not in said:
+            line = server.stderr.readline()
+            if not line:
+                sys.exit(f"the server did not start:\n{said}")
+            said += line
+        address = re.search(r"listening on (\S+)", said).group(1)
         threading.Thread(target=server.stderr.read, daemon=True).start()
-        here = str(pathlib.Path(__file__).resolve().parent)
-        paths = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))
-        environment = {**os.environ, "PYTHONPATH": paths, "SCHEMATHESIS_HOOKS": "openapi_hooks"}
+        folders = [os.path.dirname(__file__), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, folders)), "SCHEMATHESIS_HOOKS": "openapi_hooks"}
         command = [sys.executable, "-m", "schemathesis.cli", "run", f"http://{address}/openapi.json", *RUN, *(more or BOUNDED)]
         with tempfile.TemporaryDirectory() as folder:
             result = subprocess.run(command, cwd=folder, env=environment, timeout=LONGEST_S)
