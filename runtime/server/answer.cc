@@ -27,21 +27,19 @@ Answer::Answer(ServedModel* model, ServerMetrics* metrics, AnswerPlan plan,
     : model_(model), metrics_(metrics), plan_(std::move(plan)), responder_(std::move(responder)) {
   const Tokenizer& tokenizer = *model_->text.tokenizer;
   for (const GenerationRequest& request : plan_.choices) {
-    Choice choice{.text = plan_.head.chat ? ChoiceText::Chat(tokenizer, plan_.thinking, plan_.stops)
-                                          : ChoiceText::Plain(tokenizer, plan_.stops),
+    Choice choice{.text = plan_.chat ? ChoiceText::Chat(tokenizer, plan_.thinking, plan_.stops, plan_.tools)
+                                     : ChoiceText::Plain(tokenizer, plan_.stops),
                   .logprobs = LogprobWriter(tokenizer),
                   .wants_logprobs = request.top_logprobs >= 0};
-    if (plan_.echo) {
-      choice.whole.content = Decode(tokenizer, request.prompt, {.skip_special = true});
-      if (choice.wants_logprobs) choice.logprobs.Add(request.prompt.front(), nullptr);
-    }
-    if (plan_.return_token_ids) {
-      choice.whole.token_ids.emplace();
-      choice.whole.prompt_ids = request.prompt;
-    }
+    if (plan_.echo && choice.wants_logprobs) choice.logprobs.Add(request.prompt.front(), nullptr);
     choices_.push_back(std::move(choice));
+    if (!plan_.echo) continue;
+    ChoicePart prompt;
+    prompt.piece.content = Decode(tokenizer, request.prompt, {.skip_special = true});
+    plan_.format->Add(choices_.size() - 1, std::move(prompt));
   }
   open_ = choices_.size();
+  if (plan_.stream) early_ = plan_.format->Begin();
 }
 
 void Answer::Start() {
@@ -112,7 +110,7 @@ bool Answer::OnToken(size_t index, int32_t id, const TokenLogprobs* logprobs) {
   if (plan_.only_echo) return false;
   if (choice.wants_logprobs && logprobs != nullptr) choice.logprobs.Add(id, logprobs);
   if (plan_.return_token_ids) choice.pending_ids.push_back(id);
-  EmitPiece(index, choice.text.Push(id), "");
+  Give(index, choice.text.Push(id), "");
   return !choice.text.stopped();
 }
 
@@ -130,7 +128,11 @@ void Answer::OnDone(size_t index, const Result<FinishReason>& outcome, const Gen
       failed = true;
       Fail(FromError(Error{ErrorKind::kInterrupted, "the server stops, and stopped this answer"}));
     } else {
-      EmitPiece(index, choices_[index].text.Finish(), plan_.only_echo ? "length" : Name(*outcome));
+      ChoiceText& text = choices_[index].text;
+      TextPiece last = text.Finish();
+      std::string reason = plan_.only_echo ? "length" : Name(*outcome);
+      if (text.has_calls() && *outcome == FinishReason::kStop) reason = "tool_calls";
+      Give(index, std::move(last), reason);
       if (open_ == 0) Finish();
     }
   }
@@ -151,55 +153,37 @@ void Answer::AddUsage(size_t index, const GenerationUsage& usage) {
   usage_.decode_seconds += usage.decode_seconds;
 }
 
-void Answer::Emit(const std::string& event) {
-  if (started_) {
-    responder_->Write(event);
-  } else {
-    early_ += event;
+void Answer::Emit(const std::string& events) {
+  if (!started_) {
+    early_ += events;
+  } else if (!events.empty()) {
+    responder_->Write(events);
   }
 }
 
-void Answer::EmitPiece(size_t index, TextPiece piece, const std::string& finish_reason) {
+void Answer::Give(size_t index, TextPiece piece, const std::string& finish_reason) {
   Choice& choice = choices_[index];
-  if (!plan_.stream) {
-    choice.whole.reasoning += piece.reasoning;
-    choice.whole.content += piece.content;
-    choice.whole.finish_reason = finish_reason;
-    if (plan_.return_token_ids) {
-      auto& ids = *choice.whole.token_ids;
-      ids.insert(ids.end(), choice.pending_ids.begin(), choice.pending_ids.end());
-      choice.pending_ids.clear();
-    }
-    return;
+  const bool last = !finish_reason.empty();
+  const bool says = !piece.reasoning.empty() || !piece.content.empty() || !piece.calls.empty();
+  ChoicePart part;
+  part.piece = std::move(piece);
+  part.finish_reason = finish_reason;
+  if (last || (plan_.stream && says)) {
+    part.token_ids = std::exchange(choice.pending_ids, {});
+    if (!choice.logprobs.empty() || (choice.wants_logprobs && !plan_.stream))
+      part.logprobs = choice.logprobs.Take(plan_.chat);
   }
-  if (!std::exchange(choice.said_role, true) && plan_.head.chat)
-    Emit(Event(Chunk(plan_.head, {.index = static_cast<int32_t>(index), .first = true})));
-  if (!piece.reasoning.empty() || !piece.content.empty()) {
-    ChunkParts parts{.index = static_cast<int32_t>(index), .piece = std::move(piece)};
-    if (!choice.logprobs.empty()) parts.logprobs = choice.logprobs.Take(plan_.head.chat);
-    parts.token_ids = std::exchange(choice.pending_ids, {});
-    Emit(Event(Chunk(plan_.head, parts)));
-  }
-  if (finish_reason.empty()) return;
-  ChunkParts last{.index = static_cast<int32_t>(index), .finish_reason = finish_reason};
-  if (!choice.logprobs.empty()) last.logprobs = choice.logprobs.Take(plan_.head.chat);
-  last.token_ids = std::exchange(choice.pending_ids, {});
-  Emit(Event(Chunk(plan_.head, last)));
+  Emit(plan_.format->Add(index, std::move(part)));
 }
 
 void Answer::Finish() {
   if (!started_ && !plan_.stream) return;  // Start sends it
+  std::string end = plan_.format->Finish(usage_);
   if (plan_.stream) {
-    if (plan_.include_usage) Emit(Event(UsageChunk(plan_.head, usage_)));
-    Emit(Event("[DONE]"));
+    Emit(end);
     if (started_) responder_->End();
   } else {
-    std::vector<WholeChoice> whole;
-    for (Choice& choice : choices_) {
-      if (choice.wants_logprobs) choice.whole.logprobs = choice.logprobs.Take(plan_.head.chat);
-      whole.push_back(std::move(choice.whole));
-    }
-    responder_->Send({.body = WholeAnswer(plan_.head, whole, usage_)});
+    responder_->Send({.body = std::move(end)});
   }
   ended_ = started_;
 }
@@ -212,8 +196,7 @@ void Answer::Fail(const ApiError& error) {
   ended_ = true;
   ++metrics_->rejected;
   if (!plan_.stream) return responder_->Send(ErrorResponse(error));
-  responder_->Write(Event(ErrorBody(error)));
-  responder_->Write(Event("[DONE]"));
+  responder_->Write(plan_.format->Fail(error));
   responder_->End();
 }
 

@@ -12,8 +12,7 @@
 #include "runtime/scheduler.h"
 #include "runtime/server/http/http_server.h"
 #include "runtime/server/metrics.h"
-#include "runtime/server/openai/api_error.h"
-#include "runtime/server/openai/choice_text.h"
+#include "runtime/server/openai/answer_format.h"
 #include "runtime/server/openai/response.h"
 #include "runtime/server/served_model.h"
 
@@ -21,10 +20,12 @@ namespace moraine {
 
 /// What is asked for, ready for the scheduler.
 struct AnswerPlan {
-  AnswerHead head;
-  bool stream = false;
-  bool include_usage = false;
+  std::unique_ptr<AnswerFormat> format;
+  std::string model;      // its name in the answer
+  bool stream = false;    // as the format was made
+  bool chat = true;       // reasoning and calls are told from text
   bool thinking = false;  // the prompt ends inside a think block
+  std::optional<ToolReading> tools;
   bool echo = false;
   bool only_echo = false;
   bool return_token_ids = false;
@@ -49,9 +50,7 @@ class Answer : public std::enable_shared_from_this<Answer> {
   struct Choice {
     ChoiceText text;
     LogprobWriter logprobs;
-    WholeChoice whole;
-    std::vector<int32_t> pending_ids;  // streamed with the next chunk
-    bool said_role = false;
+    std::vector<int32_t> pending_ids;  // given on with the next text
     bool wants_logprobs = false;
     std::optional<RequestId> id;
     std::chrono::steady_clock::time_point last_token;
@@ -64,8 +63,8 @@ class Answer : public std::enable_shared_from_this<Answer> {
 
   // With mutex_ held.
   void AddUsage(size_t index, const GenerationUsage& usage);
-  void Emit(const std::string& event);
-  void EmitPiece(size_t index, TextPiece piece, const std::string& finish_reason);
+  void Emit(const std::string& events);
+  void Give(size_t index, TextPiece piece, const std::string& finish_reason);
   void Finish();
   void Fail(const ApiError& error);
 

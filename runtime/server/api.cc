@@ -12,8 +12,13 @@
 #include "runtime/core/printable.h"
 #include "runtime/core/version.h"
 #include "runtime/server/answer.h"
+#include "runtime/server/openai/chat_format.h"
 #include "runtime/server/openai/chat_request.h"
 #include "runtime/server/openai/completion_request.h"
+#include "runtime/server/openai/random_id.h"
+#include "runtime/server/openai/responses_format.h"
+#include "runtime/server/openai/responses_request.h"
+#include "runtime/server/openapi.h"
 #include "runtime/text/detokenizer.h"
 
 namespace moraine {
@@ -61,6 +66,7 @@ const std::vector<Api::Route>& Api::Routes() {
   static const std::vector<Route> routes = {
       {"GET", "/health", &Api::Health, false, false},
       {"GET", "/v1/health", &Api::Health, false, false},
+      {"GET", "/openapi.json", &Api::OpenApi, false, false},
       {"GET", "/metrics", &Api::Metrics, false, false},
       {"GET", "/v1/models", &Api::Models, false, false},
       {"GET", "/props", &Api::Props, true, false},
@@ -70,12 +76,19 @@ const std::vector<Api::Route>& Api::Routes() {
       {"POST", "/detokenize", &Api::Detokenize, true, true},
       {"POST", "/v1/chat/completions", &Api::Chat, true, true},
       {"POST", "/v1/completions", &Api::Completions, true, true},
+      {"POST", "/v1/responses", &Api::Responses, true, true},
   };
   return routes;
 }
 
 Api::Api(ApiOptions options) : options_(std::move(options)), started_(UnixSeconds()) {}
 Api::~Api() = default;
+
+std::vector<std::string> Api::Endpoints() {
+  std::vector<std::string> endpoints;
+  for (const Route& route : Routes()) endpoints.push_back(fmt::format("{} {}", route.method, route.path));
+  return endpoints;
+}
 
 std::vector<std::string> Api::OpenPaths() { return {"/health", "/v1/health"}; }
 
@@ -202,6 +215,10 @@ void Api::Health(const HttpRequest& request, const Responder& responder) {
   SendJson(responder, {{"status", "ok"}});
 }
 
+void Api::OpenApi(const HttpRequest&, const Responder& responder) {
+  responder->Send({.body = std::string(OpenApiJson())});
+}
+
 void Api::Models(const HttpRequest&, const Responder& responder) {
   const ServedModel* model = model_;
   json list = json::array();
@@ -231,6 +248,7 @@ void Api::Props(const HttpRequest&, const Responder& responder) {
                        {"model_alias", options_.names.front()},
                        {"chat_template", model.text.config.chat_template.value_or("")},
                        {"chat_template_name", model.text.chat_template.name()},
+                       {"can_switch_thinking", model.text.chat_template.can_switch_thinking()},
                        {"engine", model.describe},
                        {"build_info", fmt::format("moraine {}", Version())}});
 }
@@ -256,7 +274,8 @@ void Api::Tokenize(const HttpRequest& request, const Responder& responder) {
   const ServedModel& model = *model_;
   Fields fields(*body, "");
   auto text = fields.String("prompt");
-  if (!text) text = fields.String("content");
+  const auto content = fields.String("content");
+  if (!text) text = content;
   const bool special = fields.Bool("add_special_tokens").value_or(true);
   const bool bos = fields.Bool("add_special").value_or(special);
   if (!text) fields.Refuse("prompt", "missing; the text to encode", "missing_required_parameter");
@@ -279,11 +298,12 @@ void Api::Detokenize(const HttpRequest& request, const Responder& responder) {
     fields.Refuse("tokens", "expected a list of token ids", "missing_required_parameter");
   } else {
     for (const json& id : *list) {
-      if (!id.is_number_unsigned() || id.get<uint64_t>() >= static_cast<uint64_t>(tokenizer.vocab_size())) {
+      const auto number = WholeNumber(id);
+      if (!number || *number < 0 || *number >= tokenizer.vocab_size()) {
         fields.Refuse("tokens", fmt::format("expected ids from 0 to {}", tokenizer.vocab_size() - 1));
         break;
       }
-      ids.push_back(id.get<int32_t>());
+      ids.push_back(static_cast<int32_t>(*number));
     }
   }
   if (fields.error()) return Reject(responder, *fields.error());
@@ -330,43 +350,105 @@ GenerationRequest Api::MakeRequest(const GenerationFields& fields, std::vector<i
   return request;
 }
 
-// What chat and completions share of an answer.
-ApiResult<AnswerPlan> Api::PlanOf(const GenerationFields& fields, bool chat) {
+// What all answers share.
+ApiResult<AnswerPlan> Api::PlanOf(const GenerationFields& fields) {
   metrics_.unknown_fields += fields.unknown_fields;
   auto name = NameOf(fields.model);
   if (!name.has_value()) return tl::unexpected(name.error());
-  return AnswerPlan{.head = {.chat = chat,
-                             .id = fmt::format("{}-{:016x}", chat ? "chatcmpl" : "cmpl", Random()),
-                             .created = UnixSeconds(),
-                             .model = *std::move(name),
-                             .usage_in_chunks = fields.include_usage},
-                    .stream = fields.stream,
-                    .include_usage = fields.include_usage,
-                    .return_token_ids = fields.return_token_ids,
-                    .stops = fields.stop,
-                    .choices_per_prompt = fields.n};
+  AnswerPlan plan;
+  plan.model = *std::move(name);
+  plan.stream = fields.stream;
+  plan.return_token_ids = fields.return_token_ids;
+  plan.stops = fields.stop;
+  plan.choices_per_prompt = fields.n;
+  return plan;
+}
+
+ApiResult<AnswerPlan> Api::PlanChat(const ChatRequest& request, const HttpRequest& http) {
+  const GenerationFields& fields = request.generation;
+  auto plan = PlanOf(fields);
+  if (!plan.has_value()) return plan;
+  const ModelText& text = model_.load()->text;
+  const ToolFields& tools = request.tools;
+  const auto parts = text.chat_template.Render(
+      request.messages, {.thinking = request.thinking, .tools = tools.tools, .begun_call = tools.begun_call});
+  if (!parts.has_value()) {
+    ApiError error = FromError(parts.error());
+    error.param = "messages";
+    return tl::unexpected(std::move(error));
+  }
+  if (!tools.tools.empty()) {
+    plan->tools = ToolReading{.form = text.chat_template.tool_call_form(),
+                              .begun_call = tools.begun_call,
+                              .one_call = !tools.parallel};
+  }
+  const std::vector<int32_t> prompt = EncodeChat(*text.tokenizer, *parts);
+  if (auto error = CheckPrompt(prompt, "messages")) return tl::unexpected(*std::move(error));
+  plan->thinking = OpensThinking(*parts);
+  const uint64_t seed = Random();
+  for (int32_t i = 0; i < fields.n; ++i) plan->choices.push_back(MakeRequest(fields, prompt, seed, i, http));
+  return plan;
+}
+
+AnswerHead Api::HeadOf(const GenerationFields& fields, const AnswerPlan& plan) {
+  return {.chat = plan.chat,
+          .id = fmt::format("{}-{:016x}", plan.chat ? "chatcmpl" : "cmpl", Random()),
+          .created = UnixSeconds(),
+          .model = plan.model,
+          .usage_in_chunks = fields.include_usage};
+}
+
+namespace {
+
+std::unique_ptr<AnswerFormat> MakeChatFormat(AnswerHead head, const GenerationFields& fields,
+                                             const AnswerPlan& plan) {
+  ChatFormatOptions options;
+  options.head = std::move(head);
+  options.stream = plan.stream;
+  options.include_usage = fields.include_usage;
+  options.choices = plan.choices.size();
+  if (plan.return_token_ids) {
+    for (const GenerationRequest& choice : plan.choices) options.prompt_ids.push_back(choice.prompt);
+  }
+  return std::make_unique<ChatFormat>(std::move(options));
+}
+
+}  // namespace
+
+void Api::Answer(AnswerPlan plan, const Responder& responder) {
+  std::make_shared<moraine::Answer>(model_, &metrics_, std::move(plan), responder)->Start();
 }
 
 void Api::Chat(const HttpRequest& http, const Responder& responder) {
   if (const auto error = NotReady()) return Reject(responder, *error);
-  auto parsed = ParseChatRequest(http.body);
+  const auto parsed = ParseChatRequest(http.body);
   if (!parsed.has_value()) return Reject(responder, parsed.error());
-  const GenerationFields& fields = parsed->generation;
-  auto plan = PlanOf(fields, /*chat=*/true);
+  auto plan = PlanChat(*parsed, http);
   if (!plan.has_value()) return Reject(responder, plan.error());
-  ServedModel& model = *model_;
-  const auto parts = model.text.chat_template.Render(parsed->messages, {.thinking = parsed->thinking});
-  if (!parts.has_value()) {
-    ApiError error = FromError(parts.error());
-    error.param = "messages";
+  plan->format = MakeChatFormat(HeadOf(parsed->generation, *plan), parsed->generation, *plan);
+  Answer(*std::move(plan), responder);
+}
+
+void Api::Responses(const HttpRequest& http, const Responder& responder) {
+  if (const auto error = NotReady()) return Reject(responder, *error);
+  const auto parsed = ParseResponsesRequest(http.body);
+  if (!parsed.has_value()) return Reject(responder, parsed.error());
+  auto plan = PlanChat(parsed->chat, http);
+  if (!plan.has_value()) {
+    ApiError error = plan.error();
+    if (error.param == "messages") error.param = "input";
     return Reject(responder, error);
   }
-  const std::vector<int32_t> prompt = EncodeChat(*model.text.tokenizer, *parts);
-  if (const auto error = CheckPrompt(prompt, "messages")) return Reject(responder, *error);
-  plan->thinking = OpensThinking(*parts);
-  const uint64_t seed = Random();
-  for (int32_t i = 0; i < fields.n; ++i) plan->choices.push_back(MakeRequest(fields, prompt, seed, i, http));
-  std::make_shared<Answer>(&model, &metrics_, *std::move(plan), responder)->Start();
+  ResponsesFormatOptions options;
+  options.id = RandomId("resp_");
+  options.created = UnixSeconds();
+  options.model = plan->model;
+  options.temperature = plan->choices.front().sampling.temperature;
+  options.top_p = plan->choices.front().sampling.top_p;
+  options.repeated = parsed->repeated;
+  options.stream = plan->stream;
+  plan->format = std::make_unique<ResponsesFormat>(std::move(options));
+  Answer(*std::move(plan), responder);
 }
 
 void Api::Completions(const HttpRequest& http, const Responder& responder) {
@@ -374,11 +456,12 @@ void Api::Completions(const HttpRequest& http, const Responder& responder) {
   auto parsed = ParseCompletionRequest(http.body);
   if (!parsed.has_value()) return Reject(responder, parsed.error());
   const GenerationFields& fields = parsed->generation;
-  auto plan = PlanOf(fields, /*chat=*/false);
+  auto plan = PlanOf(fields);
   if (!plan.has_value()) return Reject(responder, plan.error());
+  plan->chat = false;
   plan->echo = parsed->echo;
   plan->only_echo = parsed->only_echo;
-  ServedModel& model = *model_;
+  const ServedModel& model = *model_;
   const uint64_t seed = Random();
   for (CompletionPrompt& one : parsed->prompts) {
     std::vector<int32_t> prompt;
@@ -395,7 +478,8 @@ void Api::Completions(const HttpRequest& http, const Responder& responder) {
       plan->choices.push_back(std::move(request));
     }
   }
-  std::make_shared<Answer>(&model, &metrics_, *std::move(plan), responder)->Start();
+  plan->format = MakeChatFormat(HeadOf(fields, *plan), fields, *plan);
+  Answer(*std::move(plan), responder);
 }
 
 }  // namespace moraine

@@ -19,7 +19,9 @@
 
 namespace moraine {
 
+struct AnswerHead;
 struct AnswerPlan;
+struct ChatRequest;
 
 struct ApiOptions {
   std::vector<std::string> names;  // the model's, the first in answers; at least one
@@ -36,6 +38,8 @@ class Api {
   /// For HttpServer::Start.
   void Handle(HttpRequest request, std::shared_ptr<HttpResponder> responder);
   static std::string ServerErrorBody(int status, const std::string& code, const std::string& message);
+  /// "GET /health" and so on, of every endpoint.
+  static std::vector<std::string> Endpoints();
   /// Needs no key: "/health" and "/v1/health".
   static std::vector<std::string> OpenPaths();
 
@@ -62,9 +66,13 @@ class Api {
   std::optional<ApiError> NotReady() const;
   Status Healthy() const;
   ApiResult<std::string> NameOf(const std::string& asked) const;
-  ApiResult<AnswerPlan> PlanOf(const GenerationFields& fields, bool chat);
+  ApiResult<AnswerPlan> PlanOf(const GenerationFields& fields);
+  ApiResult<AnswerPlan> PlanChat(const ChatRequest& request, const HttpRequest& http);
+  AnswerHead HeadOf(const GenerationFields& fields, const AnswerPlan& plan);
+  void Answer(AnswerPlan plan, const Responder& responder);
   uint64_t Random();
 
+  void OpenApi(const HttpRequest& request, const Responder& responder);
   void Health(const HttpRequest& request, const Responder& responder);
   void Models(const HttpRequest& request, const Responder& responder);
   void Metrics(const HttpRequest& request, const Responder& responder);
@@ -75,6 +83,7 @@ class Api {
   void Detokenize(const HttpRequest& request, const Responder& responder);
   void Chat(const HttpRequest& request, const Responder& responder);
   void Completions(const HttpRequest& request, const Responder& responder);
+  void Responses(const HttpRequest& request, const Responder& responder);
 
   GenerationRequest MakeRequest(const GenerationFields& fields, std::vector<int32_t> prompt, uint64_t seed,
                                 int32_t index, const HttpRequest& http) const;

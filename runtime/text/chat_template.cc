@@ -13,16 +13,24 @@ struct KnownTemplate {
   std::string_view sha256;  // of the text without the one newline that may end it
   std::string_view name;
   Renderer render;
+  ToolCallForm form;
+  bool can_switch_thinking;
 };
 
+constexpr ToolCallForm kFenced = ToolCallForm::kFenced;
+constexpr ToolCallForm kPlain = ToolCallForm::kPlain;
+
 constexpr KnownTemplate kTemplates[] = {
-    {"3a3036eeb96ca0e48565fc1f19b4d7d3fa17ada32bb1b3d5ed539ae74cf22923", "DeepSeek-V3", RenderDeepSeekV3},
-    {"563b1ce7d61d50a9b4c7439a912a1116f095b712df5b5e4d3e1116049874eb64", "DeepSeek-R1", RenderDeepSeekR1},
-    {"45690185067ea25c073bff2d3e425a45ee2564d2bbf6cdf7d885e139d460b8e0", "DeepSeek-V3.1", RenderDeepSeekV31},
+    {"3a3036eeb96ca0e48565fc1f19b4d7d3fa17ada32bb1b3d5ed539ae74cf22923", "DeepSeek-V3", RenderDeepSeekV3,
+     kFenced, false},
+    {"563b1ce7d61d50a9b4c7439a912a1116f095b712df5b5e4d3e1116049874eb64", "DeepSeek-R1", RenderDeepSeekR1,
+     kFenced, false},
+    {"45690185067ea25c073bff2d3e425a45ee2564d2bbf6cdf7d885e139d460b8e0", "DeepSeek-V3.1", RenderDeepSeekV31,
+     kPlain, true},
     {"7fe7159748925dc7d9e2aaeb11e4bd3121c311d8d0e3a0d6377fb8550e64c560", "DeepSeek-V3.1 (llama.cpp, 2025)",
-     RenderDeepSeekV31},
+     RenderDeepSeekV31, kPlain, true},
     {"d9f5f351b276cf9e81d009db08830db7d38e94927aecd09a7beb43e2aafee94e", "DeepSeek-V3.1 (llama.cpp)",
-     RenderDeepSeekV31LlamaCpp},
+     RenderDeepSeekV31LlamaCpp, kPlain, true},
 };
 
 }  // namespace
@@ -60,10 +68,20 @@ Result<ChatTemplate> ChatTemplate::ForModel(const std::string& folder) {
   return found;
 }
 
+ToolCallForm ChatTemplate::tool_call_form() const { return kTemplates[index_].form; }
+
+bool ChatTemplate::can_switch_thinking() const { return kTemplates[index_].can_switch_thinking; }
+
 Result<std::vector<TextPart>> ChatTemplate::Render(std::span<const Message> messages,
                                                    const RenderOptions& options) const {
   PartWriter writer;
-  MORAINE_RETURN_IF_ERROR(kTemplates[index_].render({messages, options, bos_token_}, &writer));
+  const KnownTemplate& known = kTemplates[index_];
+  RenderOptions own = options;
+  own.thinking = options.thinking && !options.begun_call;
+  MORAINE_RETURN_IF_ERROR(known.render({messages, own, bos_token_, known.form}, &writer));
+  if (!options.begun_call) return writer.Take();
+  if (OpensThinking(writer.parts())) writer.Template("\n</think>\n\n");
+  WriteBegunCall(known.form, *options.begun_call, &writer);
   return writer.Take();
 }
 

@@ -37,9 +37,26 @@ struct Message {
   bool prefix = false;                              // V3.1: the assistant's message is to be continued
 };
 
+/// A function the model may call.
+struct Tool {
+  std::string name;
+  std::string description;
+  std::string parameters;  // JSON text, a schema
+};
+
+/// How a template writes a call: TYPE, separator, NAME and the arguments in a ```json fence (V3, R1), or
+/// NAME, separator, arguments (V3.1).
+enum class ToolCallForm { kFenced, kPlain };
+
 struct RenderOptions {
   bool add_generation_prompt = true;
   bool thinking = false;  // V3.1: open with <think>; V3 never thinks and R1 always does
+  /// Told to the model behind the system prompts, in the words of V3.1's model card; the published templates
+  /// say nothing of tools, and V3 and R1 get the same words with their own form of a call.
+  std::span<const Tool> tools = {};
+  /// The prompt ends within a call: of this tool or, if it is empty, of one that the model names. It is not
+  /// thought about: `thinking` is off, and a block that the template opens all the same is closed.
+  std::optional<std::string> begun_call = {};
 };
 
 /// A renderer and the BOS text it starts with. A value; const calls from any thread.
@@ -56,8 +73,13 @@ class ChatTemplate {
   /// "DeepSeek-R1" and the like, for messages.
   std::string_view name() const { return name_; }
 
+  ToolCallForm tool_call_form() const;
+  /// RenderOptions::thinking makes a difference.
+  bool can_switch_thinking() const;
+
   /// The prompt. What messages say is from_user, everything else is not; neighbours of one origin are joined.
-  /// kUsage, naming the message, where jinja2 would raise (null content joined to a string, for one).
+  /// kUsage, naming the message, where jinja2 would raise (null content joined to a string, for one), or the
+  /// tool whose parameters are not JSON.
   Result<std::vector<TextPart>> Render(std::span<const Message> messages, const RenderOptions& options) const;
 
  private:

@@ -11,6 +11,8 @@ import threading
 import time
 
 import openai
+import pydantic
+from openai.types.responses import Response, ResponseStreamEvent
 
 KEY = "key-of-the-client-test"
 QUESTION = [{"role": "user", "content": "What is 348 + 275?"}]
@@ -75,6 +77,57 @@ def options(client):
     check("completions", plain.choices[0].text.startswith("348 + 275 =") and plain.choices[0].logprobs.token_logprobs[0] is None)
 
 
+ADD = {"type": "object", "properties": {"a": {"type": "integer"}, "b": {"type": "integer"}}, "required": ["a", "b"]}
+TOOL = {"type": "function", "function": {"name": "add", "description": "Adds.", "parameters": ADD}}
+
+
+def tools(client):
+    """The shipped model knows no tools; a call that is demanded is begun by the prompt."""
+    ask = dict(model="tiny-r1", messages=QUESTION, tools=[TOOL], temperature=0, max_tokens=60)
+    forced = {"type": "function", "function": {"name": "add"}}
+    choice = client.chat.completions.create(**ask, tool_choice=forced).choices[0]
+    call = choice.message.tool_calls[0]
+    check("tool call", call.function.name == "add" and call.id.startswith("call_"), repr(call.function.arguments))
+    check("its finish reason", choice.finish_reason == "tool_calls" and choice.message.content is None)
+    with client.chat.completions.stream(**ask, tool_choice="required") as stream:
+        streamed = stream.get_final_completion().choices[0]
+    check("streamed tool call", streamed.message.tool_calls[0].function.arguments == call.function.arguments)
+    result = {"role": "tool", "tool_call_id": call.id, "content": "7"}
+    again = client.chat.completions.create(**{**ask, "messages": [*QUESTION, choice.message, result]})
+    check("result of a call", again.usage.prompt_tokens > 40, again.choices[0].message.content)
+    error = raises(openai.BadRequestError, lambda: client.chat.completions.create(**ask, tool_choice={"type": "allowed_tools"}))
+    check("400 names tool_choice", error is not None and error.param == "tool_choice", error)
+
+
+def responses(client, text):
+    """Every object is held to the package's own types, which its client does not do by itself."""
+    ask = dict(model="tiny-r1", input=QUESTION[0]["content"], temperature=0)
+    answer = client.responses.create(**ask)
+    check("response", answer.output_text == text and answer.status == "completed", repr(answer.output_text))
+    check("its reasoning", "8+5=13" in answer.output[0].content[0].text and answer.usage.output_tokens > 20)
+    Response.model_validate(client.post("/responses", body=ask, cast_to=object))
+    with client.responses.stream(**ask) as stream:
+        events = list(stream)
+        check("streamed response", stream.get_final_response().output_text == text, f"{len(events)} events")
+    check("sequence numbers", [e.sequence_number for e in events] == sorted({e.sequence_number for e in events}))
+    for event in client.responses.create(**ask, stream=True):
+        pydantic.TypeAdapter(ResponseStreamEvent).validate_python(event.to_dict())
+    short = client.responses.create(**ask, max_output_tokens=3)
+    check("cut off", short.status == "incomplete" and short.incomplete_details.reason == "max_output_tokens")
+
+    tool = {"type": "function", "name": "add", "parameters": ADD, "strict": False}
+    forced = dict(ask, tools=[tool], tool_choice={"type": "function", "name": "add"}, max_output_tokens=60)
+    call = client.responses.create(**forced).output[0]
+    check("function call", call.type == "function_call" and call.name == "add", repr(call.arguments))
+    with client.responses.stream(**forced) as stream:
+        check("streamed function call", stream.get_final_response().output[0].arguments == call.arguments)
+    result = {"type": "function_call_output", "call_id": call.call_id, "output": "7"}
+    turn = [{"role": "user", "content": "3 + 4?"}, call, result]
+    check("its result", client.responses.create(**dict(ask, input=turn, tools=[tool])).usage.input_tokens > 40)
+    error = raises(openai.BadRequestError, lambda: client.responses.create(**ask, previous_response_id="resp_1"))
+    check("nothing is kept", error is not None and error.param == "previous_response_id", error)
+
+
 def errors(client):
     error = raises(openai.NotFoundError, lambda: client.chat.completions.create(model="no", messages=QUESTION))
     check("404", error is not None and error.code == "model_not_found", error)
@@ -123,6 +176,8 @@ def main():
         text = whole(client)
         stream(client, text)
         options(client)
+        tools(client)
+        responses(client, text)
         errors(client)
         many(client)
         time.sleep(0.1)

@@ -105,6 +105,79 @@ TEST_F(TinyText, StopsCountInTheAnswerAlone) {
   EXPECT_EQ(text.reasoning_tokens(), thought + 1) << "the closing tag is one of them";
 }
 
+struct Called {
+  std::string reasoning;
+  std::string content;
+  std::vector<ToolCallDelta> calls;  // joined
+};
+
+// Every token of `answer`, whose tags are meant, until the text wants no more.
+Called Read(const Tokenizer& tokenizer, ChoiceText text, const std::string& answer) {
+  Called read;
+  const auto take = [&](const TextPiece& piece) {
+    read.reasoning += piece.reasoning;
+    read.content += piece.content;
+    for (const ToolCallDelta& call : piece.calls) {
+      if (!call.name.empty()) {
+        read.calls.push_back(call);
+        continue;
+      }
+      ASSERT_EQ(static_cast<size_t>(call.index) + 1, read.calls.size());
+      read.calls.back().arguments += call.arguments;
+    }
+  };
+  for (const int32_t id : tokenizer.EncodeWithAddedTokens(answer)) {
+    take(text.Push(id));
+    if (text.stopped()) break;
+  }
+  take(text.Finish());
+  return read;
+}
+
+std::string Fenced(const std::string& name, const std::string& arguments) {
+  return "<｜tool▁call▁begin｜>function<｜tool▁sep｜>" + name + "\n```json\n" + arguments +
+         "\n```<｜tool▁call▁end｜>";
+}
+
+TEST_F(TinyText, CallsAreReadBehindTheReasoning) {
+  const std::string answer = "I add.<｜tool▁calls▁begin｜></think>\n\n<｜tool▁calls▁begin｜>" +
+                             Fenced("add", "{\"a\": 3}") + "\n" + Fenced("mul", "{\"é\": 4}") +
+                             "<｜tool▁calls▁end｜>";
+  const Called read = Read(*tokenizer_, ChoiceText::Chat(*tokenizer_, true, {"3"}, ToolReading()), answer);
+  EXPECT_EQ(read.reasoning, "I add.<｜tool▁calls▁begin｜>") << "a call within reasoning is none";
+  EXPECT_EQ(read.content, "") << "the blank lines before a call are no content";
+  ASSERT_EQ(read.calls.size(), 2u);
+  EXPECT_EQ(read.calls[0].name, "add");
+  EXPECT_EQ(read.calls[0].arguments, "{\"a\": 3}") << "stop strings count in the text alone";
+  EXPECT_EQ(read.calls[1].arguments, "{\"é\": 4}");
+  EXPECT_EQ(read.calls[0].id.substr(0, 5), "call_");
+  EXPECT_NE(read.calls[0].id, read.calls[1].id);
+}
+
+TEST_F(TinyText, OneCallAloneEndsTheAnswer) {
+  const std::string answer =
+      "Sum: ST<｜tool▁calls▁begin｜>" + Fenced("add", "{}") + Fenced("mul", "{}") + "more";
+  const Called read = Read(
+      *tokenizer_, ChoiceText::Chat(*tokenizer_, false, {"STOP"}, ToolReading{.one_call = true}), answer);
+  EXPECT_EQ(read.content, "Sum: ST") << "a stop string does not go on behind a tag";
+  ASSERT_EQ(read.calls.size(), 1u);
+  EXPECT_EQ(read.calls[0].name, "add");
+}
+
+TEST_F(TinyText, ACallThatThePromptBeganGoesOn) {
+  const ToolReading tools = {.begun_call = "add"};
+  const Called read = Read(*tokenizer_, ChoiceText::Chat(*tokenizer_, false, {}, tools), "623.");
+  ASSERT_EQ(read.calls.size(), 1u);
+  EXPECT_EQ(read.calls[0].name, "add");
+  EXPECT_EQ(read.calls[0].arguments, "623.");
+  EXPECT_EQ(Read(*tokenizer_, ChoiceText::Chat(*tokenizer_, false, {}, tools), "").calls.size(), 1u);
+}
+
+TEST_F(TinyText, WithoutToolsTheTagsAreText) {
+  const std::string answer = "<｜tool▁calls▁begin｜>" + Fenced("add", "{}");
+  EXPECT_EQ(Read(*tokenizer_, ChoiceText::Chat(*tokenizer_, false, {}), answer).content, answer);
+}
+
 TEST_F(TinyText, NoPieceCutsACodePoint) {
   ChoiceText text = ChoiceText::Plain(*tokenizer_, {"\xE2\x82\xAC\xE2\x82\xAC"});
   const std::string all = "a\xE2\x82\xAC b \xF0\x9F\x98\x80 \xC3\xA9";

@@ -29,7 +29,7 @@ TEST(ChatRequest, HasAllThatClientsSend) {
       "presence_penalty": 1, "frequency_penalty": -1, "top_k": -1, "min_p": 0.1, "repetition_penalty": 1.1,
       "min_tokens": 4, "ignore_eos": true, "cache_prompt": false, "return_token_ids": true, "user": "u",
       "reasoning_effort": "high", "metadata": {}, "store": false, "service_tier": "auto", "prompt_cache_key": "k",
-      "tools": [{"type": "function"}], "tool_choice": "auto", "parallel_tool_calls": true, "logit_bias": {},
+      "tools": [{"type": "function", "function": {"name": "f"}}], "tool_choice": "auto", "parallel_tool_calls": true, "logit_bias": {},
       "response_format": {"type": "text"}, "chat_template_kwargs": {"thinking": true})");
   ASSERT_TRUE(parsed.has_value()) << parsed.error().message;
   const GenerationFields& fields = parsed->generation;
@@ -94,6 +94,76 @@ TEST(ChatRequest, ThousandsOfToolTurnsTakeLinearTime) {
   EXPECT_EQ(parsed->messages.size(), 8193u);
 }
 
+const std::string kTwoTools = R"("tools": [{"type": "function", "function": {"name": "f", "description": "d",
+    "parameters": {"type": "object", "properties": {"z": {"type": "integer"}, "a": {}}}, "strict": true}},
+    {"type": "function", "function": {"name": "g"}}])";
+
+TEST(ChatRequest, AWholeNumberMayHaveAPoint) {
+  EXPECT_EQ(Chat(R"("seed": -3.0)")->generation.seed, static_cast<uint64_t>(-3));
+  EXPECT_EQ(Chat(R"("n": 2.0)")->generation.n, 2);
+  EXPECT_FALSE(Chat(R"("seed": 1e30)").has_value());
+  EXPECT_TRUE(Chat(R"("seed": -9223372036854775808)").has_value());
+  EXPECT_FALSE(Chat(R"("seed": -9223372036854775809)").has_value());
+  const auto ids = ParseCompletionRequest(R"({"prompt": [5.0, 6]})");
+  EXPECT_EQ(std::get<std::vector<int32_t>>(ids->prompts[0]), (std::vector<int32_t>{5, 6}));
+}
+
+TEST(ChatRequest, ReadsToolsInTheOrderTheyAreSpelled) {
+  const auto parsed = Chat(kTwoTools + R"(, "parallel_tool_calls": false)");
+  ASSERT_TRUE(parsed.has_value()) << parsed.error().message;
+  const ToolFields& tools = parsed->tools;
+  ASSERT_EQ(tools.tools.size(), 2u);
+  EXPECT_EQ(tools.tools[0].name, "f");
+  EXPECT_EQ(tools.tools[0].description, "d");
+  EXPECT_EQ(tools.tools[0].parameters,
+            R"({"type": "object", "properties": {"z": {"type": "integer"}, "a": {}}})");
+  EXPECT_THAT(tools.tools[1].parameters, HasSubstr("object"));
+  EXPECT_FALSE(tools.begun_call.has_value());
+  EXPECT_FALSE(tools.parallel);
+  EXPECT_TRUE(Chat(R"("tools": [])")->tools.tools.empty());
+}
+
+TEST(ChatRequest, ManyMembersBesideToolsTakeLinearTime) {
+  std::string body =
+      "{" + kMessages + R"(, "tools": [{"type": "function", "function": {"name": "f", "parameters": {)";
+  for (int i = 0; i < 200'000; ++i) body += fmt::format(R"("k{}": 1, )", i);
+  body += R"("last": 1.50}}}])";
+  for (int i = 0; i < 200'000; ++i) body += fmt::format(R"(, "m{}": 1)", i);
+  const auto parsed = ParseChatRequest(body + "}");
+  ASSERT_TRUE(parsed.has_value()) << parsed.error().message;
+  EXPECT_TRUE(parsed->tools.tools[0].parameters.ends_with(R"("last": 1.50})"));
+}
+
+TEST(ChatRequest, HonoursWhatToolChoiceDemands) {
+  const auto choice = [](const std::string& tools, const std::string& text) {
+    return Chat(tools + ", \"tool_choice\": " + text)->tools;
+  };
+  const std::string one = R"("tools": [{"type": "function", "function": {"name": "f"}}])";
+  EXPECT_TRUE(choice(kTwoTools, "\"none\"").tools.empty());
+  EXPECT_EQ(choice(kTwoTools, "\"auto\"").begun_call, std::nullopt);
+  EXPECT_EQ(choice(kTwoTools, "\"required\"").begun_call, "");
+  EXPECT_EQ(choice(one, "\"required\"").begun_call, "f");
+  EXPECT_EQ(choice(kTwoTools, R"({"type": "function", "function": {"name": "g"}})").begun_call, "g");
+  EXPECT_FALSE(Chat(kTwoTools + R"(, "tool_choice": {"type": "function", "function": {"name": "h"}})"));
+  EXPECT_FALSE(Chat(kTwoTools + R"(, "tool_choice": {"type": "allowed_tools"})"));
+}
+
+TEST(ChatRequest, ResultsComeInTheOrderOfTheirCalls) {
+  const std::string calls = R"({"role": "assistant", "tool_calls": [{"id": "a", "function": {"name": "f"}},
+      {"id": "b", "function": {"name": "f"}}]})";
+  const auto results = [&](const char* first, const char* second) {
+    const auto parsed = ParseChatRequest(fmt::format(
+        R"({{"messages": [{}, {{"role": "tool", "tool_call_id": "{}", "content": "1"}},
+        {{"role": "tool", "tool_call_id": "{}", "content": "2"}}, {{"role": "user", "content": "u"}}]}})",
+        calls, first, second));
+    return *parsed->messages.at(1).content + *parsed->messages.at(2).content +
+           *parsed->messages.at(3).content;
+  };
+  EXPECT_EQ(results("a", "b"), "12u");
+  EXPECT_EQ(results("b", "a"), "21u");
+  EXPECT_EQ(results("b", "other"), "12u") << "a stranger's result leaves all as they are";
+}
+
 struct BadField {
   const char* more;
   const char* param;
@@ -135,6 +205,17 @@ TEST(ChatRequest, RefusesWithTheFieldsName) {
       {R"("logit_bias": {"5": 100})", "logit_bias"},
       {R"("tool_choice": "required")", "tool_choice"},
       {R"("tool_choice": {"type": "function", "function": {"name": "f"}})", "tool_choice"},
+      {R"("tools": {})", "tools"},
+      {R"("tools": [3])", "tools[0]"},
+      {R"("tools": [{"type": "function"}])", "tools[0]"},
+      {R"("tools": [{"type": "custom", "custom": {"name": "f"}}])", "tools[0].type"},
+      {R"("tools": [{"type": "function", "function": {"name": "a \"b\""}}])", "tools[0].function.name"},
+      {R"("tools": [{"type": "function", "function": {"name": "f", "parameters": []}}])",
+       "tools[0].function.parameters"},
+      {R"("tools": [{"type": "function", "function": {"name": "f"}}, {"type": "function", "function": {"name": "f"}}])",
+       "tools[1]"},
+      {R"("tools": [{"type": "function", "function": {"name": "f"}}], "tool_choice": "any")", "tool_choice"},
+      {R"("parallel_tool_calls": 1)", "parallel_tool_calls"},
       {R"("response_format": {"type": "json_object"})", "response_format.type"},
       {R"("response_format": {"type": "json_schema", "json_schema": {"schema": {"$ref": "#"}}})",
        "response_format.type"},
@@ -174,6 +255,8 @@ TEST(ChatRequest, RefusesMessagesWithTheirPlace) {
       {R"({"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "tool_calls": [{}]}]})",
        "messages[1].tool_calls[0]"},
       {R"({"messages": [{"role": "assistant", "tool_calls": 3}]})", "messages[0].tool_calls"},
+      {R"({"messages": [{"role": "assistant", "reasoning_content": "r", "reasoning": 3}]})",
+       "messages[0].reasoning"},
   };
   for (const BadField& bad : cases) {
     const auto parsed = ParseChatRequest(bad.more);

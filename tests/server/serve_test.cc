@@ -178,6 +178,82 @@ TEST_F(Serve, LogprobsAreThoseOfTheTokens) {
   }
 }
 
+// The shipped model knows no tools: that the prompt has begun the call makes it one, whatever follows.
+const std::string kForced =
+    R"("tools": [{"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}],
+       "tool_choice": {"type": "function", "function": {"name": "add"}}, "max_tokens": 40)";
+
+TEST_F(Serve, ACallThatIsDemandedIsMade) {
+  const json answer = Parse(Post(kChat, Ask("What is 348 + 275?", kForced)));
+  const json& choice = answer["choices"][0];
+  const json& message = choice["message"];
+  ASSERT_EQ(message["tool_calls"].size(), 1u) << answer;
+  const json& call = message["tool_calls"][0];
+  EXPECT_EQ(call["type"], "function");
+  EXPECT_EQ(call["function"]["name"], "add");
+  EXPECT_NE(call["function"]["arguments"], "");
+  EXPECT_TRUE(message["content"].is_null());
+  const bool cut = answer["usage"]["completion_tokens"] == 40;
+  EXPECT_EQ(choice["finish_reason"], cut ? "length" : "tool_calls");
+
+  const auto events = Events(Post(kChat, Ask("What is 348 + 275?", kForced + R"(, "stream": true)")).body);
+  std::string arguments;
+  std::string finish;
+  int named = 0;
+  for (size_t i = 0; i + 1 < events.size(); ++i) {
+    const json one = json::parse(events[i])["choices"][0];
+    if (!one["finish_reason"].is_null()) finish = one["finish_reason"];
+    if (!one["delta"].contains("tool_calls")) continue;
+    const json& delta = one["delta"]["tool_calls"][0];
+    EXPECT_EQ(delta["index"], 0);
+    if (delta["function"].contains("name")) {
+      ++named;
+      EXPECT_THAT(delta["id"].get<std::string>(), HasSubstr("call_"));
+      EXPECT_EQ(arguments, "") << "the name comes first";
+    }
+    arguments += delta["function"]["arguments"];
+  }
+  EXPECT_EQ(named, 1);
+  EXPECT_EQ(arguments, call["function"]["arguments"]);
+  EXPECT_EQ(finish, choice["finish_reason"]);
+
+  const std::string cut_off = R"("tools": [{"type": "function", "function": {"name": "add"}}],
+      "tool_choice": "required", "max_tokens": 2)";
+  const json half = Parse(Post(kChat, Ask("What is 348 + 275?", cut_off)))["choices"][0];
+  EXPECT_EQ(half["finish_reason"], "length");
+  EXPECT_EQ(half["message"]["tool_calls"][0]["function"]["name"], "add");
+}
+
+TEST_F(Serve, ToolsAreInThePrompt) {
+  const auto tokens = [](const std::string& more) {
+    return Parse(Post(kChat, Ask("Hi", "\"max_tokens\": 1" + more)))["usage"]["prompt_tokens"].get<int>();
+  };
+  const std::string tools = R"(, "tools": [{"type": "function", "function": {"name": "add"}}])";
+  EXPECT_GT(tokens(tools), tokens("") + 50);
+  EXPECT_EQ(tokens(tools + R"(, "tool_choice": "none")"), tokens(""));
+}
+
+TEST_F(Serve, AResponseSaysWhatAChatSays) {
+  const json chat = Parse(Post(kChat, Ask("What is 348 + 275?")))["choices"][0]["message"];
+  const std::string ask = R"({"input": "What is 348 + 275?", "temperature": 0)";
+  const json response = Parse(Post("/v1/responses", ask + "}"));
+  EXPECT_EQ(response["object"], "response");
+  EXPECT_EQ(response["status"], "completed");
+  ASSERT_EQ(response["output"].size(), 2u) << response;
+  EXPECT_EQ(response["output"][0]["content"][0]["text"], chat["reasoning"]);
+  EXPECT_EQ(response["output"][1]["content"][0]["text"], chat["content"]);
+  EXPECT_GT(response["usage"]["output_tokens_details"]["reasoning_tokens"], 20);
+
+  const auto events = Events(Post("/v1/responses", ask + R"(, "stream": true})").body);
+  EXPECT_EQ(json::parse(events.front())["type"], "response.created");
+  const json last = json::parse(events.back());
+  EXPECT_EQ(last["type"], "response.completed");
+  EXPECT_EQ(last["response"]["output"][1]["content"], response["output"][1]["content"]);
+  EXPECT_EQ(
+      Parse(Post("/v1/responses", R"({"input": "Hi", "previous_response_id": "resp_1"})"))["error"]["param"],
+      "previous_response_id");
+}
+
 TEST_F(Serve, CompletionsScorePromptsAsEvaluationsDo) {
   const json ids =
       Parse(Post("/tokenize", R"({"prompt": "348 + 275 = 623", "add_special_tokens": false})"))["tokens"];
@@ -228,6 +304,7 @@ TEST_F(Serve, TellsAboutItself) {
   EXPECT_EQ(models["data"][1]["id"], "tiny-r1");
   EXPECT_EQ(models["data"][0]["max_model_len"], 4096);
   EXPECT_EQ(Parse(Get("/props"))["total_slots"], 2);
+  EXPECT_EQ(Parse(Get("/props"))["can_switch_thinking"], false) << "R1 always thinks";
   EXPECT_EQ(Parse(Get("/props"))["default_generation_settings"]["n_ctx"], 4096);
   EXPECT_EQ(Parse(Get("/plan"))["schema"], 1);
   EXPECT_EQ(Parse(Get("/v1/health"))["status"], "ok");
@@ -291,9 +368,11 @@ TEST_F(Serve, RefusesWithJsonAndServesTheNext) {
       {"empty prompt", post("/v1/completions", R"({"prompt": ""})"), 400, "empty_prompt"},
       {"no tokens", post("/detokenize", R"({"tokens": [1000000]})"), 400, "invalid_value"},
       {"no text", post("/tokenize", "{}"), 400, "missing_required_parameter"},
+      {"one of two texts", post("/tokenize", R"({"prompt": "a", "content": 1})"), 400, "invalid_type"},
       {"image", post(kChat, R"({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]})"), 400,
        "unsupported_content"},
-      {"forced tool", post(kChat, Ask("Hi", R"("tools": [{}], "tool_choice": "required")")), 400,
+      {"forced tool", post(kChat, Ask("Hi", R"("tool_choice": "required")")), 400, "invalid_value"},
+      {"web search", post(kChat, Ask("Hi", R"("tools": [{"type": "web_search"}])")), 400,
        "unsupported_parameter"},
   };
   for (const BadRequest& bad : cases) {
@@ -429,6 +508,33 @@ TEST(ServeProcess, AKeyGuardsTheModelAndIsReadFromAFile) {
   EXPECT_EQ(server.Client().Post(kChat, Ask("Hi")).status, 401);
   EXPECT_EQ(server.Client().Get("/v1/models", "Authorization: Bearer sesame-open\r\n").status, 200);
   EXPECT_THAT(server.said(), Not(HasSubstr("sesame")));
+}
+
+// The shipped model under V3.1's template, which its weights know nothing of: what is tested is around them.
+TEST(ServeProcess, V31SwitchesThinkingAndWritesCallsItsOwnWay) {
+  const TempFolder folder;
+  for (const auto& file : std::filesystem::directory_iterator(kTiny)) {
+    if (file.is_regular_file()) std::filesystem::copy(file.path(), folder / file.path().filename().string());
+  }
+  const std::string jinja = "/tests/text/golden/templates/deepseek-v3.1-published.jinja";
+  WriteFile(folder / "chat_template.jinja", ReadFile(MORAINE_SOURCE_DIR + jinja));
+  ServedProcess server(folder / "", {.arguments = {"--ctx", "2048"}});
+  const auto ask = [&](const std::string& more) {
+    return Parse(server.Client().Post(kChat, Ask("What is 3 + 4?", "\"max_tokens\": 30" + more)));
+  };
+  EXPECT_EQ(Parse(server.Client().Get("/props"))["can_switch_thinking"], true) << server.said();
+  const auto thinks = [&](const std::string& more) {
+    return ask(more)["choices"][0]["message"].contains("reasoning");
+  };
+  EXPECT_FALSE(thinks(""));
+  EXPECT_TRUE(thinks(R"(, "reasoning_effort": "high")"));
+  EXPECT_FALSE(thinks(R"(, "reasoning_effort": "none")"));
+  EXPECT_TRUE(thinks(R"(, "thinking": {"type": "enabled"})"));
+  EXPECT_FALSE(thinks(R"(, "thinking": true, "chat_template_kwargs": {"thinking": false})"));
+  EXPECT_TRUE(thinks(R"(, "chat_template_kwargs": {"enable_thinking": true})"));
+  const json called = Parse(server.Client().Post(kChat, Ask("What is 3 + 4?", kForced)));
+  const json call = called["choices"][0]["message"]["tool_calls"][0];
+  EXPECT_EQ(call["function"]["name"], "add");
 }
 
 TEST(ServeProcess, AFullQueueIsSaidAndNobodyWaitsForNothing) {

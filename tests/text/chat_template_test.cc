@@ -12,31 +12,6 @@ namespace {
 
 constexpr char kBos[] = "<｜begin▁of▁sentence｜>";
 
-Message ToMessage(const nlohmann::json& json) {
-  Message message;
-  message.role = json["role"];
-  if (!json["content"].is_null()) message.content = json["content"].get<std::string>();
-  if (json.contains("reasoning_content")) message.reasoning = json["reasoning_content"].get<std::string>();
-  message.prefix = json.value("prefix", false);
-  if (!json.contains("tool_calls")) return message;
-  message.tool_calls.emplace();
-  for (const auto& call : json["tool_calls"]) {
-    const auto& arguments = call["function"]["arguments"];
-    message.tool_calls->push_back({.id = call["id"],
-                                   .type = call["type"],
-                                   .name = call["function"]["name"],
-                                   .arguments = arguments.is_object() ? arguments["json"] : arguments,
-                                   .arguments_are_value = arguments.is_object()});
-  }
-  return message;
-}
-
-std::vector<Message> ToMessages(const nlohmann::json& json) {
-  std::vector<Message> messages;
-  for (const auto& one : json) messages.push_back(ToMessage(one));
-  return messages;
-}
-
 ChatTemplate Known(const std::string& name) {
   return *ChatTemplate::FromText(ReadGolden("templates/" + name + ".jinja"), kBos);
 }

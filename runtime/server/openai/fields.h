@@ -12,6 +12,10 @@
 
 namespace moraine {
 
+/// The whole number that `value` is, however it is spelled (16, 16.0); nothing if it is none or is outside
+/// [-2^63, 2^63).
+std::optional<int64_t> WholeNumber(const nlohmann::json& value);
+
 /// Every reader gives nothing for a member that is absent or null, and for one that is wrong, which error()
 /// then names. Borrows the object. One thread.
 class Fields {
@@ -20,7 +24,7 @@ class Fields {
   Fields(const nlohmann::json& object, std::string where);
 
   std::optional<bool> Bool(const char* name);
-  /// Whole numbers within [least, most]; 16.0 is one.
+  /// Whole numbers within [least, most].
   std::optional<int64_t> Int(const char* name, int64_t least, int64_t most);
   /// Finite numbers within [least, most].
   std::optional<double> Number(const char* name, double least, double most);
@@ -31,6 +35,8 @@ class Fields {
   void Ignore(std::initializer_list<const char*> names);
 
   void Refuse(const std::string& name, const std::string& message, const std::string& code = "");
+  /// What was wrong further in; its own name stands.
+  void Fail(const ApiError& error);
   const std::optional<ApiError>& error() const { return error_; }
   /// Members nobody asked for.
   int64_t unknown() const;

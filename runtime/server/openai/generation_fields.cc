@@ -36,9 +36,10 @@ void ReadStops(Fields* fields, std::vector<std::string>* stops) {
 void ReadSeed(Fields* fields, std::optional<uint64_t>* seed) {
   const nlohmann::json* value = fields->Raw("seed");
   if (value == nullptr) return;
-  if (value->is_number_integer()) {
-    *seed =
-        value->is_number_unsigned() ? value->get<uint64_t>() : static_cast<uint64_t>(value->get<int64_t>());
+  if (value->is_number_unsigned()) {
+    *seed = value->get<uint64_t>();
+  } else if (const auto whole = WholeNumber(*value)) {
+    *seed = static_cast<uint64_t>(*whole);
   } else {
     fields->Refuse("seed", "not a whole number of 64 bits", value->is_number() ? "" : "invalid_type");
   }

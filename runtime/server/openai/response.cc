@@ -47,6 +47,15 @@ json Delta(const ChunkParts& parts) {
     delta["reasoning"] = parts.piece.reasoning;
   }
   if (!parts.piece.content.empty()) delta["content"] = parts.piece.content;
+  for (const ToolCallDelta& call : parts.piece.calls) {
+    json one = {{"index", call.index}, {"function", {{"arguments", call.arguments}}}};
+    if (!call.name.empty()) {
+      one["id"] = call.id;
+      one["type"] = "function";
+      one["function"]["name"] = call.name;
+    }
+    delta["tool_calls"].push_back(std::move(one));
+  }
   return delta;
 }
 
@@ -55,6 +64,13 @@ json ChatMessage(const WholeChoice& choice) {
   if (!choice.reasoning.empty()) {
     message["reasoning_content"] = choice.reasoning;
     message["reasoning"] = choice.reasoning;
+  }
+  if (choice.calls.empty()) return message;
+  if (choice.content.empty()) message["content"] = nullptr;
+  for (const ToolCall& call : choice.calls) {
+    message["tool_calls"].push_back({{"id", call.id},
+                                     {"type", call.type},
+                                     {"function", {{"name", call.name}, {"arguments", call.arguments}}}});
   }
   return message;
 }

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "runtime/scheduler.h"
-#include "runtime/server/openai/choice_text.h"
+#include "runtime/server/openai/answer_format.h"
 #include "runtime/text/tokenizer.h"
 
 namespace moraine {
@@ -51,21 +51,11 @@ class LogprobWriter {
 struct WholeChoice {
   std::string reasoning;
   std::string content;
+  std::vector<ToolCall> calls;
   std::string finish_reason;
   nlohmann::json logprobs;                        // null: none
   std::optional<std::vector<int32_t>> token_ids;  // return_token_ids
   std::optional<std::vector<int32_t>> prompt_ids;
-};
-
-/// Sums over the choices of an answer.
-struct AnswerUsage {
-  int64_t prompt_tokens = 0;
-  int64_t cached_tokens = 0;
-  int64_t completion_tokens = 0;
-  int64_t reasoning_tokens = 0;
-  double queue_seconds = 0;
-  double prefill_seconds = 0;
-  double decode_seconds = 0;
 };
 
 nlohmann::json UsageJson(const AnswerUsage& usage);

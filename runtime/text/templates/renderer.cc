@@ -37,7 +37,9 @@ Status WriteSystemPrompts(const RenderInput& input, PartWriter* out) {
     first = false;
     out->User(content);
   }
-  return {};
+  if (input.options.tools.empty()) return {};
+  if (!first) out->Template("\n\n");
+  return WriteTools(input.options.tools, input.form, out);
 }
 
 std::string_view AfterLastThink(std::string_view content) {

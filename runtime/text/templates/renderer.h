@@ -16,6 +16,7 @@ struct RenderInput {
   std::span<const Message> messages;
   const RenderOptions& options;
   std::string_view bos_token;
+  ToolCallForm form;
 };
 
 /// Collects parts; neighbours of one origin become one part.
@@ -24,6 +25,7 @@ class PartWriter {
   void Template(std::string_view text) { Add(text, false); }
   void User(std::string_view text) { Add(text, true); }
   std::vector<TextPart> Take() { return std::move(parts_); }
+  const std::vector<TextPart>& parts() const { return parts_; }
 
  private:
   void Add(std::string_view text, bool from_user);
@@ -41,7 +43,13 @@ Status RenderDeepSeekV31LlamaCpp(const RenderInput& input, PartWriter* out);
 /// The content of a message that the template joins to a string: null cannot be joined.
 Result<std::string_view> RequireContent(const RenderInput& input, size_t index);
 
-/// BOS, then the system messages in order, a blank line between them, wherever they stand.
+/// What tells the model of its tools (tool_block.cc). kUsage: a tool's parameters are not JSON.
+Status WriteTools(std::span<const Tool> tools, ToolCallForm form, PartWriter* out);
+/// The start of an answer that is a call.
+void WriteBegunCall(ToolCallForm form, const std::string& name, PartWriter* out);
+
+/// BOS, then the system messages in order, a blank line between them, wherever they stand; the tools, if
+/// there are any, as one more of them.
 Status WriteSystemPrompts(const RenderInput& input, PartWriter* out);
 
 /// `content` after the last "</think>" in it, or all of it.
