@@ -69,7 +69,7 @@ bool GrammarMask::Accept(int32_t token) {
   if (std::find(ends.begin(), ends.end(), token) != ends.end()) return false;
   MORAINE_CHECK(!table_->Piece(token).empty() && matcher_.Advance(table_->Piece(token), &now_));
   return std::any_of(now_.begin(), now_.end(),
-                     [](const Config& config) { return config.at != Config::At::kDone; });
+                     [this](const Config& config) { return matcher_.GoesOn(config); });
 }
 
 MaskAfter::MaskAfter(int32_t token, const TokenTable& table, std::unique_ptr<TokenMask> mask)

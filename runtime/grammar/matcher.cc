@@ -13,7 +13,15 @@ namespace {
 // The shape of a prefix, which is no shape of the grammar.
 constexpr uint32_t kPrefix = 0xFFFFFFFFu;
 
-bool IsSpace(uint8_t byte) { return byte == ' ' || byte == '\n' || byte == '\t' || byte == '\r'; }
+// Config::space: none, a line break and so many bytes less one, or one of these.
+constexpr uint8_t kOneSpace = 0xFF;
+constexpr uint8_t kTwoBreaks = 0xFE;
+static_assert(1 + kMostIndent * kMostLevels < kTwoBreaks);
+
+// Config::phase of a value: it stands behind a colon, on the same line.
+constexpr uint8_t kSameLine = 1;
+
+bool IsSpace(uint8_t byte) { return byte == ' ' || byte == '\n' || byte == '\t'; }
 
 template <typename T>
 const T& ShapeOf(const Grammar& grammar, const Config& config) {
@@ -129,6 +137,7 @@ void Matcher::StepOne(const Config& from, uint8_t byte, Configs* next) {
       Config value;
       value.of = from.spelled;
       value.at = At::kValue;
+      value.phase = kSameLine;
       value.level = from.level;
       value.below = Below(object);
       next->push_back(value);
@@ -137,15 +146,39 @@ void Matcher::StepOne(const Config& from, uint8_t byte, Configs* next) {
     default:
       break;
   }
-  if (IsSpace(byte)) {
-    if (from.space >= kMostSpace) return;
-    next->push_back(from);
-    ++next->back().space;
-    return;
-  }
+  if (StepSpace(from, byte, next)) return;
   if (from.at == At::kValue) return BeginValue(from.of, from.level, from.below, byte, next);
   if (from.at == At::kArrayOpen || from.at == At::kArrayNext) return StepArray(from, byte, next);
   StepMembers(from, byte, next);
+}
+
+// Whether the object or list may end here.
+bool Matcher::MayClose(const Config& config) const {
+  const auto& shape = grammar_->shapes[config.of].of;
+  if (const auto* array = std::get_if<ArrayShape>(&shape)) return config.count >= array->least;
+  const auto& object = std::get<ObjectShape>(shape);
+  return object.next_required[config.count] == object.properties.size();
+}
+
+// True if `byte` is white space, allowed or not.
+bool Matcher::StepSpace(const Config& from, uint8_t byte, Configs* next) const {
+  if (!IsSpace(byte)) return false;
+  // Behind a member or element it leads to the end alone.
+  const bool behind = from.at == At::kObjectNext || from.at == At::kArrayNext;
+  if (behind && !MayClose(from)) return true;
+  uint8_t space = 0;
+  if (from.space == 0) {
+    if (byte == ' ') space = kOneSpace;
+    if (byte == '\n' && !(from.at == At::kValue && from.phase == kSameLine)) space = 1;
+  } else if (byte == '\n') {
+    if (from.space == 1 && from.level == 0) space = kTwoBreaks;
+  } else if (from.space <= kMostIndent * from.level) {
+    space = static_cast<uint8_t>(from.space + 1);
+  }
+  if (space == 0) return true;
+  next->push_back(from);
+  next->back().space = space;
+  return true;
 }
 
 void Matcher::BeginValue(ValueId value, uint8_t level, uint32_t below, uint8_t byte, Configs* next) {
@@ -207,16 +240,16 @@ bool Matcher::HasNext(const ObjectShape& object, const Config& config, SortedTex
 void Matcher::StepMembers(const Config& from, uint8_t byte, Configs* next) {
   const auto& object = ShapeOf<ObjectShape>(*grammar_, from);
   if (byte == '}') {
-    const bool all = object.next_required[from.count] == object.properties.size();
-    if (all && from.at != At::kObjectComma) Return(from, next);
+    if (MayClose(from) && from.at != At::kObjectComma) Return(from, next);
     return;
   }
-  const uint8_t goes_on = from.at == At::kObjectNext ? ',' : '"';
-  if (byte != goes_on) return;
+  const bool behind = from.at == At::kObjectNext;
+  const uint8_t goes_on = behind ? ',' : '"';
+  if (byte != goes_on || (behind && from.space != 0)) return;
   if (!TakesOthers(object, from) && !HasNext(object, from, object.names.All())) return;
   Config config = from;
   config.space = 0;
-  if (from.at == At::kObjectNext) {
+  if (behind) {
     config.at = At::kObjectComma;
   } else {
     config.at = At::kObjectKey;
@@ -270,10 +303,11 @@ bool Matcher::TakesMore(const ArrayShape& array, const Config& config) const {
 void Matcher::StepArray(const Config& from, uint8_t byte, Configs* next) {
   const auto& array = ShapeOf<ArrayShape>(*grammar_, from);
   if (byte == ']') {
-    if (from.count >= array.least) Return(from, next);
+    if (MayClose(from)) Return(from, next);
     return;
   }
-  if ((from.at == At::kArrayNext && byte != ',') || !TakesMore(array, from)) return;
+  if (from.at == At::kArrayNext && (byte != ',' || from.space != 0)) return;
+  if (!TakesMore(array, from)) return;
   Config after = from;
   after.at = At::kArrayNext;
   after.space = 0;
@@ -338,6 +372,14 @@ bool Matcher::EndsHere(const Config& config) const {
 
 bool Matcher::MayEnd(const Config& config) const {
   return config.at == At::kDone || (config.below == 0 && EndsHere(config));
+}
+
+bool Matcher::GoesOn(const Config& config) {
+  if (!MayEnd(config)) return true;
+  // A number or literal that is all there is.
+  Configs next;
+  for (int byte = 0; byte < 256 && next.empty(); ++byte) StepOne(config, static_cast<uint8_t>(byte), &next);
+  return !next.empty();
 }
 
 uint32_t Matcher::FreeCharacters(const Config& config) const {

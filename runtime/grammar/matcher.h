@@ -17,8 +17,10 @@
 
 namespace moraine {
 
-/// White space bytes in one place, at most, so that no text is nothing but them.
-constexpr uint8_t kMostSpace = 32;
+/// White space is what formatters write, so that no text is nothing but that: one space, or a line break and
+/// at most so many spaces or tabs for each object and list around; two line breaks before all. There is none
+/// before a colon or comma.
+constexpr uint8_t kMostIndent = 4;
 /// Ways followed at once; further ones are dropped, with texts that only they allow.
 constexpr size_t kMostConfigs = 64;
 
@@ -44,7 +46,7 @@ struct Config {
   SortedTexts::Range among;  // names or literals it may yet be
   At at = At::kDone;
   uint8_t phase = 0;   // TextPhase or NumberPhase
-  uint8_t space = 0;   // white space bytes just before; of a number, NumberState::length
+  uint8_t space = 0;   // white space just before; of a number, NumberState::length
   uint8_t level = 0;   // objects and lists around, itself included
   uint32_t below = 0;  // what it returns to
 
@@ -72,6 +74,8 @@ class Matcher {
 
   /// The text is whole here.
   bool MayEnd(const Config& config) const;
+  /// Something may follow.
+  bool GoesOn(const Config& config);
   /// Code points without escapes that may come within a string before it must end; 0 where none is under way.
   uint32_t FreeCharacters(const Config& config) const;
 
@@ -82,6 +86,8 @@ class Matcher {
  private:
   using At = Config::At;
 
+  bool StepSpace(const Config& from, uint8_t byte, Configs* next) const;
+  bool MayClose(const Config& config) const;
   void StepOne(const Config& from, uint8_t byte, Configs* next);
   uint32_t Below(const Config& config);
   void BeginValue(ValueId value, uint8_t level, uint32_t below, uint8_t byte, Configs* next);

@@ -33,8 +33,9 @@ TEST_F(GrammarMaskTest, GoesFromTokenToToken) {
   GrammarMask mask(
       Compile(R"({"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]})"),
       vocabulary_.table.get());
-  EXPECT_TRUE(Allows(mask, "{\"") && Allows(mask, "{") && Allows(mask, "\n  "));
-  EXPECT_FALSE(Allows(mask, "{}") || Allows(mask, "[") || Allows(mask, "hello") || AllowsEnd(mask));
+  EXPECT_TRUE(Allows(mask, "{\"") && Allows(mask, "{") && Allows(mask, "\n"));
+  EXPECT_FALSE(Allows(mask, "\n  ") || Allows(mask, "{}") || Allows(mask, "[") || Allows(mask, "hello") ||
+               AllowsEnd(mask));
   EXPECT_TRUE(Accept(mask, "{\""));
   EXPECT_TRUE(Allows(mask, "name") && Allows(mask, "na") && Allows(mask, "n"));
   EXPECT_FALSE(Allows(mask, "kind") || Allows(mask, "\""));
@@ -58,6 +59,16 @@ TEST_F(GrammarMaskTest, ANumberEndsWhereItMay) {
   EXPECT_FALSE(AllowsEnd(mask));
   EXPECT_TRUE(Accept(mask, "5"));
   EXPECT_FALSE(mask.Accept(vocabulary_.end));
+}
+
+TEST_F(GrammarMaskTest, WhatCannotGoOnIsOverWithoutAnEnd) {
+  GrammarMask number(Compile(R"({"type": "integer"})"), vocabulary_.table.get());
+  for (int i = 0; i < 9; ++i) EXPECT_TRUE(Accept(number, "12"));
+  EXPECT_FALSE(Accept(number, "1")) << "19 digits are the most";
+  GrammarMask literal(Compile(R"({"enum": [1, 12]})"), vocabulary_.table.get());
+  EXPECT_TRUE(Accept(literal, "1"));
+  EXPECT_TRUE(AllowsEnd(literal));
+  EXPECT_FALSE(Accept(literal, "2"));
 }
 
 TEST_F(GrammarMaskTest, WhatStandsForNoTextIsNeverAllowed) {

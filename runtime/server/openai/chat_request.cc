@@ -8,6 +8,7 @@
 
 #include "runtime/core/json_guard.h"
 #include "runtime/core/printable.h"
+#include "runtime/server/openai/response_format.h"
 
 namespace moraine {
 namespace {
@@ -136,19 +137,6 @@ void ReadTools(Fields* fields) {
                  "unsupported_parameter");
 }
 
-void ReadFormat(Fields* fields) {
-  const json* format = fields->Raw("response_format");
-  if (format == nullptr) return;
-  Fields inner(*format, "response_format");
-  const std::string type = inner.String("type").value_or("text");
-  if (inner.error()) return fields->Refuse("response_format", inner.error()->message);
-  if (type != "text") {
-    fields->Refuse("response_format.type",
-                   fmt::format("\"{}\" is not supported by this server; \"text\" is", Printable(type, 40)),
-                   "unsupported_parameter");
-  }
-}
-
 void ReadLogprobs(Fields* fields, int32_t* top) {
   const bool wanted = fields->Bool("logprobs").value_or(false);
   const auto count = fields->Int("top_logprobs", 0, 20);
@@ -171,7 +159,7 @@ ApiResult<ChatRequest> ParseChatRequest(std::string_view body) {
   ReadLogprobs(&fields, &generation.top_logprobs);
   ReadThinking(&fields, &request.thinking);
   ReadTools(&fields);
-  ReadFormat(&fields);
+  generation.form = ReadResponseFormat(&fields, body);
   std::optional<ApiError> message_error;
   ReadMessages(&fields, &request.messages, &message_error);
   if (fields.error()) return tl::unexpected(*fields.error());
