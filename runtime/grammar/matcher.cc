@@ -113,7 +113,12 @@ bool Matcher::Advance(std::string_view bytes, Configs* configs) {
 
 void Matcher::Step(const Configs& from, uint8_t byte, Configs* next) {
   next->clear();
-  for (const Config& config : from) StepOne(config, byte, next);
+  for (const Config& config : from) {
+    StepOne(config, byte, next);
+    if (next->size() < 2 * kMostConfigs) continue;
+    DropDoubles(next);
+    if (next->size() == kMostConfigs) return;
+  }
   DropDoubles(next);
 }
 
