@@ -4,7 +4,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
+#include <string>
 
 #include "runtime/grammar/json_schema.h"
 #include "tests/grammar/test_vocabulary.h"
@@ -111,6 +113,28 @@ TEST_F(GrammarMaskTest, AVocabularyWithoutAByteIsRefused) {
   const auto table = TokenTable::Make(pieces, vocabulary_.ids, {});
   ASSERT_FALSE(table.has_value());
   EXPECT_THAT(table.error().message, HasSubstr("0x7B"));
+}
+
+// What every node must have is two levels high, so the last ones hold no children.
+TEST_F(GrammarMaskTest, TheDeepestTextCanStillEnd) {
+  const auto grammar = Compile(R"({"type": "object", "properties": {
+      "kids": {"type": "array", "items": {"$ref": "#"}},
+      "leaf": {"type": "object", "properties": {"a": {"type": "array", "items": {"type": "integer"}, "minItems": 1}},
+               "required": ["a"]}}, "required": ["leaf"]})");
+  GrammarMask mask(grammar, vocabulary_.table.get());
+  std::string text;
+  for (bool open = true; open;) {
+    const auto allowed = mask.Allowed();
+    const std::string order = "{[\"kids:leaf1}],";
+    const auto best = std::ranges::find_if(
+        order, [&](char c) { return vocabulary_.Allows(allowed, static_cast<uint8_t>(c)); });
+    ASSERT_NE(best, order.end()) << text;
+    text += *best;
+    open = mask.Accept(static_cast<uint8_t>(*best));
+  }
+  const auto document = nlohmann::json::parse(text, nullptr, false);
+  ASSERT_FALSE(document.is_discarded()) << text;
+  EXPECT_EQ(std::ranges::count(text, 'k'), (kMostLevels - 2) / 2) << text;
 }
 
 // Two ways that never part would double with every bracket if they were not one.
