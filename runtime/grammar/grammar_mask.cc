@@ -24,6 +24,8 @@ GrammarMask::GrammarMask(std::shared_ptr<const Grammar> grammar, const TokenTabl
 std::span<const uint64_t> GrammarMask::Allowed() {
   if (masks_.size() + now_.size() > kRemembered) masks_.clear();
   if (now_.size() == 1) return MaskOf(now_.front());
+  if (joined_of_ == now_) return joined_;
+  joined_of_ = now_;
   joined_.assign(table_->words(), 0);
   for (const Config& config : now_) {
     const Mask& mask = MaskOf(config);

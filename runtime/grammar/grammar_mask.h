@@ -36,7 +36,8 @@ class GrammarMask : public TokenMask {
   const TokenTable* const table_;
   Matcher matcher_;
   Configs now_;
-  Mask joined_;  // of several ways
+  Mask joined_;        // of several ways,
+  Configs joined_of_;  // these
   std::unordered_map<Config, Mask, ConfigHash> masks_;
   std::vector<Configs> levels_;  // [depth] of a walk
 };

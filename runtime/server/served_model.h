@@ -38,7 +38,7 @@ struct ServedModel {
   std::string plan_json;
   std::string describe;
   int32_t slots = 1;
-  /// For masks; an error where the vocabulary cannot spell all of JSON. It and what masks remember (5 MiB,
+  /// For masks; an error where the vocabulary cannot spell all of JSON. It and what masks remember (6 MiB,
   /// and 1 MiB a sequence, for DeepSeek's vocabulary) are of what the plan leaves to the process.
   Result<std::unique_ptr<TokenTable>> tokens;
   std::unique_ptr<Scheduler> scheduler;

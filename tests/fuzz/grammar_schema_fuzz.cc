@@ -3,6 +3,7 @@
 //
 // The first byte is the number of bytes behind it that say what is chosen, the last bit of the second whether
 // objects are closed; the rest is the schema.
+#include <algorithm>
 #include <cstdint>
 #include <cstdlib>
 #include <nlohmann/json.hpp>
@@ -24,23 +25,43 @@ void Require(bool condition) {
   if (!condition) std::abort();
 }
 
+// The bytes that may come.
+std::string Allowed(Matcher& matcher, const Configs& now) {
+  std::string allowed;
+  Configs next;
+  for (int byte = 0; byte < 256; ++byte) {
+    matcher.Step(now, static_cast<uint8_t>(byte), &next);
+    if (!next.empty()) allowed.push_back(static_cast<char>(byte));
+  }
+  return allowed;
+}
+
+bool MayEnd(const Matcher& matcher, const Configs& now) {
+  return std::any_of(now.begin(), now.end(), [&](const Config& config) { return matcher.MayEnd(config); });
+}
+
+// No byte that is allowed leads to where nothing is.
+void LookAhead(Matcher& matcher, const Configs& now, const std::string& allowed) {
+  for (const char byte : {' ', '\n', ',', ':', '"', '{', '[', '\\', '-', '.'}) {
+    if (allowed.find(byte) == allowed.npos) continue;
+    Configs next;
+    matcher.Step(now, static_cast<uint8_t>(byte), &next);
+    Require(MayEnd(matcher, next) || !Allowed(matcher, next).empty());
+  }
+}
+
 // Follows the matcher by the chooser's bytes, then along whatever closes.
 void Walk(const std::shared_ptr<const Grammar>& grammar, std::string_view choices) {
   Matcher matcher(grammar);
   Configs now = matcher.Start();
-  Configs next;
   std::string text;
   for (size_t step = 0; step < kMostSteps; ++step) {
-    std::string allowed;
-    for (int byte = 0; byte < 256; ++byte) {
-      matcher.Step(now, static_cast<uint8_t>(byte), &next);
-      if (!next.empty()) allowed.push_back(static_cast<char>(byte));
-    }
-    bool may_end = false;
-    for (const Config& config : now) may_end = may_end || matcher.MayEnd(config);
+    const std::string allowed = Allowed(matcher, now);
+    const bool may_end = MayEnd(matcher, now);
     if (may_end) Require(nlohmann::json::accept(text));
     Require(may_end || !allowed.empty());
     if (allowed.empty() || (may_end && step >= choices.size())) return;
+    LookAhead(matcher, now, allowed);
     char byte = allowed[0];
     if (step < choices.size()) {
       byte = allowed[static_cast<uint8_t>(choices[step]) % allowed.size()];
