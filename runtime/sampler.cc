@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "runtime/core/check.h"
 
@@ -84,9 +85,11 @@ void Sampler::Keep(size_t count) {
 int32_t Sampler::Draw(std::span<const float> logits) {
   candidates_.clear();
   for (int32_t token = 0; token < static_cast<int32_t>(logits.size()); ++token) {
-    candidates_.push_back(
-        {Penalised(token, logits[static_cast<size_t>(token)]) / options_.temperature, token});
+    const float logit = logits[static_cast<size_t>(token)];
+    if (logit == -std::numeric_limits<float>::infinity()) continue;
+    candidates_.push_back({Penalised(token, logit) / options_.temperature, token});
   }
+  MORAINE_CHECK(!candidates_.empty());
   Keep(options_.top_k == 0 ? candidates_.size() : static_cast<size_t>(options_.top_k));
 
   weights_.clear();

@@ -35,8 +35,8 @@ class Sampler {
 
   /// Tokens of the prompt: they count for the repetition penalty.
   void Accept(std::span<const int32_t> prompt);
-  /// Chooses from `logits` [V], finite or -infinity (never chosen as long as one is finite), and counts the
-  /// choice.
+  /// Chooses from `logits` [V] and counts the choice. What is -infinity is never chosen; at least one is
+  /// finite.
   int32_t Sample(std::span<const float> logits);
 
   /// Most that one takes beside its tokens seen.

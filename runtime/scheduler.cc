@@ -5,12 +5,12 @@
 #include <algorithm>
 #include <atomic>
 #include <condition_variable>
-#include <limits>
 #include <map>
 #include <mutex>
 #include <thread>
 #include <utility>
 
+#include "runtime/allowed_logits.h"
 #include "runtime/client_turns.h"
 #include "runtime/core/check.h"
 #include "runtime/prefix_cache.h"
@@ -42,6 +42,7 @@ Status CheckRequest(const GenerationRequest& r, const Engine& engine) {
   }
   MORAINE_RETURN_IF_ERROR(CheckIds(r.prompt, "token id", engine.shape().vocab));
   MORAINE_RETURN_IF_ERROR(CheckIds(r.stop_tokens, "stop token", engine.shape().vocab));
+  MORAINE_RETURN_IF_ERROR(CheckBias(r.logit_bias, engine.shape().vocab));
   return CheckSampling(r.sampling);
 }
 
@@ -124,7 +125,7 @@ class Scheduler::Loop {
   void PrefillOne();
   Status Score(Request& request, std::span<const int32_t> chunk);
   void Choose(const RequestPointer& request, std::span<const float> logits);
-  std::span<const float> WithoutStops(const Request& request, std::span<const float> logits);
+  std::span<const float> Allowed(const Request& request, std::span<const float> logits);
   void TakePages(const Request& request, int64_t tokens);
   void Keep(Request& request);
   void End(const RequestPointer& request, Result<FinishReason> outcome);
@@ -152,7 +153,7 @@ class Scheduler::Loop {
   PrefixCache kept_;
   std::vector<RequestPointer> running_;  // in the order they started
   std::vector<float> last_logits_;       // [V] of a scored prompt
-  std::vector<float> masked_;            // [V]
+  std::vector<float> masked_;            // [V], of what a request allows
   int64_t chunks_ = 0;
 
   std::thread thread_;
@@ -442,19 +443,21 @@ Status Scheduler::Loop::Score(Request& request, std::span<const int32_t> chunk) 
   });
 }
 
-// Before min_tokens no stop token can be chosen.
-std::span<const float> Scheduler::Loop::WithoutStops(const Request& request, std::span<const float> logits) {
-  if (request.usage.completion_tokens >= request.want.min_tokens || request.want.stop_tokens.empty())
-    return logits;
+// What may be chosen, as the request's own rules have it.
+std::span<const float> Scheduler::Loop::Allowed(const Request& request, std::span<const float> logits) {
+  const GenerationRequest& want = request.want;
+  const bool too_early = request.usage.completion_tokens < want.min_tokens && !want.stop_tokens.empty();
+  if (!too_early && want.logit_bias.empty() && want.mask == nullptr) return logits;
   masked_.assign(logits.begin(), logits.end());
-  for (const int32_t stop : request.want.stop_tokens)
-    masked_[static_cast<size_t>(stop)] = -std::numeric_limits<float>::infinity();
+  AddBias(want.logit_bias, masked_);
+  if (too_early) Forbid(want.stop_tokens, masked_);
+  if (want.mask != nullptr) KeepAllowed(want.mask->Allowed(), masked_);
   return masked_;
 }
 
 void Scheduler::Loop::Choose(const RequestPointer& request, std::span<const float> logits) {
   Request& r = *request;
-  const int32_t token = r.sampler.Sample(WithoutStops(r, logits));
+  const int32_t token = r.sampler.Sample(Allowed(r, logits));
   if (std::ranges::find(r.want.stop_tokens, token) != r.want.stop_tokens.end())
     return End(request, FinishReason::kStop);
   r.tokens.push_back(token);
@@ -467,6 +470,7 @@ void Scheduler::Loop::Choose(const RequestPointer& request, std::span<const floa
   const bool wanted = r.want.top_logprobs >= 0;
   if (wanted) logprobs = LogprobsOf(logits, token, r.want.top_logprobs);
   if (!r.sink->OnToken(token, wanted ? &logprobs : nullptr)) return End(request, FinishReason::kStop);
+  if (r.want.mask != nullptr && !r.want.mask->Accept(token)) return End(request, FinishReason::kStop);
   const int64_t room = engine_->context() - r.prompt;
   const int64_t most = r.want.max_tokens == 0 ? room : std::min(r.want.max_tokens, room);
   if (r.usage.completion_tokens >= most) End(request, FinishReason::kLength);

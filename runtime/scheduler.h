@@ -13,6 +13,10 @@
 // the same client that begins with the same tokens, a page of them or more, begins there. The values are
 // those of the chunks that computed them, equal to a fresh prompt's within rounding.
 //
+// A token is chosen from the model's logits with the request's bias added, then without stop tokens before
+// min_tokens, then without what its mask does not allow, and only then by the sampler's rules. A text that
+// its mask says is whole ends there (kStop), min_tokens or not. Log-probabilities are the model's own.
+//
 // A step that fails is run again for each of its sequences alone (a failed step leaves their lengths as they
 // were), so that only the request whose expert cannot be read ends with the error. A lost device ends all.
 //
@@ -26,9 +30,11 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "runtime/core/result.h"
+#include "runtime/core/token_mask.h"
 #include "runtime/engine.h"
 #include "runtime/generate.h"
 #include "runtime/logprobs.h"
@@ -40,12 +46,15 @@ namespace moraine {
 struct GenerationRequest {
   std::vector<int32_t> prompt;  // at least one
   SamplingOptions sampling;
-  int64_t max_tokens = 0;            // 0: until the context is full
-  int64_t min_tokens = 0;            // stop tokens cannot be chosen before
-  std::vector<int32_t> stop_tokens;  // end the text; the one met is not part of it
-  int32_t top_logprobs = -1;         // -1: no log-probabilities; else of the token and that many best
-  bool prompt_logprobs = false;      // of the prompt's tokens too (OnPromptToken)
-  std::string client;                // whose: turns are shared out between clients, cached prompts are not
+  int64_t max_tokens = 0;                             // 0: until the context is full
+  int64_t min_tokens = 0;                             // stop tokens cannot be chosen before
+  std::vector<int32_t> stop_tokens;                   // end the text; the one met is not part of it
+  std::vector<std::pair<int32_t, float>> logit_bias;  // added to tokens' logits; finite
+  std::shared_ptr<TokenMask>
+      mask;                      // of this request alone, the scheduler's from Submit to OnDone; null: none
+  int32_t top_logprobs = -1;     // -1: no log-probabilities; else of the token and that many best
+  bool prompt_logprobs = false;  // of the prompt's tokens too (OnPromptToken)
+  std::string client;            // whose: turns are shared out between clients, cached prompts are not
   std::optional<std::chrono::steady_clock::time_point> deadline;  // heeded between steps
 };
 

@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "runtime/allowed_logits.h"
 #include "runtime/core/json_guard.h"
 #include "runtime/core/printable.h"
 #include "runtime/core/version.h"
@@ -344,10 +345,26 @@ GenerationRequest Api::MakeRequest(const GenerationFields& fields, std::vector<i
   request.max_tokens = fields.max_tokens;
   request.min_tokens = fields.min_tokens;
   if (!fields.ignore_eos) request.stop_tokens = model.scheduler->shape().eos_tokens;
+  request.logit_bias = fields.logit_bias;
   request.top_logprobs = fields.top_logprobs;
   // Cached prompts are shared within a client: one that is nobody's finds none.
   request.client = fields.cache_prompt ? http.client + "/" + fields.user : http.id;
   return request;
+}
+
+// What fields say of the vocabulary.
+std::optional<ApiError> Api::CheckChoosing(const GenerationFields& fields) const {
+  const ServedModel& model = *model_;
+  Status status = CheckBias(fields.logit_bias, model.scheduler->shape().vocab);
+  std::string param = "logit_bias";
+  if (status.has_value() && fields.form != nullptr && !model.tokens.has_value()) {
+    status = tl::unexpected(model.tokens.error());
+    param = "response_format";
+  }
+  if (status.has_value()) return std::nullopt;
+  ApiError error = FromError(status.error());
+  error.param = std::move(param);
+  return error;
 }
 
 // What all answers share.
@@ -355,6 +372,7 @@ ApiResult<AnswerPlan> Api::PlanOf(const GenerationFields& fields) {
   metrics_.unknown_fields += fields.unknown_fields;
   auto name = NameOf(fields.model);
   if (!name.has_value()) return tl::unexpected(name.error());
+  if (auto error = CheckChoosing(fields)) return tl::unexpected(*std::move(error));
   AnswerPlan plan;
   plan.model = *std::move(name);
   plan.stream = fields.stream;
@@ -386,7 +404,10 @@ ApiResult<AnswerPlan> Api::PlanChat(const ChatRequest& request, const HttpReques
   if (auto error = CheckPrompt(prompt, "messages")) return tl::unexpected(*std::move(error));
   plan->thinking = OpensThinking(*parts);
   const uint64_t seed = Random();
-  for (int32_t i = 0; i < fields.n; ++i) plan->choices.push_back(MakeRequest(fields, prompt, seed, i, http));
+  for (int32_t i = 0; i < fields.n; ++i) {
+    plan->choices.push_back(MakeRequest(fields, prompt, seed, i, http));
+    plan->choices.back().mask = model_.load()->MaskFor(fields.form, plan->thinking);
+  }
   return plan;
 }
 
@@ -475,6 +496,7 @@ void Api::Completions(const HttpRequest& http, const Responder& responder) {
     for (int32_t i = 0; i < fields.n; ++i) {
       GenerationRequest request = MakeRequest(fields, prompt, seed, i, http);
       request.prompt_logprobs = parsed->echo && fields.top_logprobs >= 0;
+      request.mask = model.MaskFor(fields.form, /*thinking=*/false);
       plan->choices.push_back(std::move(request));
     }
   }

@@ -87,6 +87,7 @@ class Api {
 
   GenerationRequest MakeRequest(const GenerationFields& fields, std::vector<int32_t> prompt, uint64_t seed,
                                 int32_t index, const HttpRequest& http) const;
+  std::optional<ApiError> CheckChoosing(const GenerationFields& fields) const;
   std::optional<ApiError> CheckPrompt(const std::vector<int32_t>& prompt, const std::string& param) const;
 
   const ApiOptions options_;

@@ -8,7 +8,10 @@
 #include <vector>
 
 #include "runtime/core/result.h"
+#include "runtime/core/token_mask.h"
 #include "runtime/engine.h"
+#include "runtime/grammar/grammar.h"
+#include "runtime/grammar/token_table.h"
 #include "runtime/scheduler.h"
 #include "runtime/text/chat_template.h"
 #include "runtime/text/tokenizer.h"
@@ -35,11 +38,18 @@ struct ServedModel {
   std::string plan_json;
   std::string describe;
   int32_t slots = 1;
+  /// For masks; an error where the vocabulary cannot spell all of JSON. It and what masks remember (6 MiB,
+  /// and 1 MiB a sequence, for DeepSeek's vocabulary) are of what the plan leaves to the process.
+  Result<std::unique_ptr<TokenTable>> tokens;
   std::unique_ptr<Scheduler> scheduler;
 
   /// Takes an engine. kModel: tokenizer and model do not belong together.
   static Result<std::unique_ptr<ServedModel>> Make(ModelText text, std::unique_ptr<Engine> engine,
                                                    const SchedulerOptions& options);
+
+  /// What holds an answer to a form; null for none. `thinking`: the prompt ends inside a think block, whose
+  /// text is free. REQUIRES: tokens has a value. Any thread; borrows this model.
+  std::shared_ptr<TokenMask> MaskFor(std::shared_ptr<const Grammar> form, bool thinking) const;
 };
 
 }  // namespace moraine

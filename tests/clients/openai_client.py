@@ -3,6 +3,7 @@
 usage: openai_client.py build/bin/moraine models/tiny-r1
 """
 
+import enum
 import os
 import re
 import subprocess
@@ -128,6 +129,46 @@ def responses(client, text):
     check("nothing is kept", error is not None and error.param == "previous_response_id", error)
 
 
+class Kind(enum.Enum):
+    SUM = "sum"
+    PRODUCT = "product"
+
+
+class Step(pydantic.BaseModel):
+    left: int
+    carry: int | None
+    note: str = pydantic.Field(max_length=8)
+
+
+class Sum(pydantic.BaseModel):
+    steps: list[Step] = pydantic.Field(min_length=1, max_length=2)
+    answer: int
+    kind: Kind
+    sure: bool
+
+
+def forms(client):
+    parse = lambda form, **more: client.chat.completions.parse(
+        model="tiny-r1", messages=QUESTION, temperature=0, response_format=form, **more
+    )
+    choice = parse(Sum, max_tokens=1000).choices[0]
+    check("parsed", isinstance(choice.message.parsed, Sum) and choice.finish_reason == "stop", choice.message.parsed)
+    check("reasoning before a form", "8+5=13" in choice.message.reasoning_content)
+    error = raises(openai.LengthFinishReasonError, lambda: parse(Sum, max_tokens=60))
+    check("a form that is cut", error is not None)
+
+    class Dated(pydantic.BaseModel):
+        when: str = pydantic.Field(pattern="^[0-9]+$")
+
+    error = raises(openai.BadRequestError, lambda: parse(Dated))
+    check("400 for a schema", error is not None and "/properties/when" in error.message and "pattern" in error.message, error)
+    biased = client.completions.create(
+        model="tiny-r1", prompt="1", max_tokens=3, temperature=0, logit_bias={"300": 100},
+        extra_body={"return_token_ids": True},
+    )
+    check("logit_bias", biased.choices[0].token_ids == [300] * 3, biased.choices[0].token_ids)
+
+
 def errors(client):
     error = raises(openai.NotFoundError, lambda: client.chat.completions.create(model="no", messages=QUESTION))
     check("404", error is not None and error.code == "model_not_found", error)
@@ -178,6 +219,7 @@ def main():
         options(client)
         tools(client)
         responses(client, text)
+        forms(client)
         errors(client)
         many(client)
         time.sleep(0.1)

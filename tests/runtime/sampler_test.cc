@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <limits>
 #include <map>
 
 namespace moraine {
@@ -44,6 +45,14 @@ TEST(Sampler, FiltersKeepExactlyTheirShare) {
   EXPECT_EQ(Draws({.temperature = 1, .top_p = 1e-6f}, kLogits, 50).size(), 1u);
   EXPECT_EQ(Draws({.temperature = 1, .top_p = 1, .min_p = 0.3f}, kLogits, 500).size(), 3u);
   EXPECT_EQ(Draws({.temperature = 1, .top_p = 1, .min_p = 0.9f}, kLogits, 500).size(), 2u);
+}
+
+TEST(Sampler, WhatIsForbiddenIsNeverChosen) {
+  constexpr float kNever = -std::numeric_limits<float>::infinity();
+  const std::vector<float> logits = {kNever, kNever, -40.f, kNever, 3.f};
+  EXPECT_EQ(Draws({.temperature = 1, .top_p = 1}, {kNever, kNever, -40.f, kNever, kNever}, 50).size(), 1u);
+  EXPECT_EQ(Draws({.temperature = 50, .top_p = 1, .repetition_penalty = 0.5f}, logits, 500).size(), 2u);
+  EXPECT_EQ(Sampler({.temperature = 0}).Sample(std::vector<float>{kNever, kNever, -40.f}), 2);
 }
 
 TEST(Sampler, PenaltiesCountWhatWasSeen) {

@@ -202,7 +202,13 @@ TEST(ChatRequest, RefusesWithTheFieldsName) {
       {R"("seed": "1")", "seed"},
       {R"("stream": "yes")", "stream"},
       {R"("stream_options": 1)", "stream_options"},
-      {R"("logit_bias": {"5": 100})", "logit_bias"},
+      {R"("logit_bias": {"5": 101})", "logit_bias"},
+      {R"("logit_bias": {"5": "1"})", "logit_bias"},
+      {R"("logit_bias": {"05": 1})", "logit_bias"},
+      {R"("logit_bias": {"-1": 1})", "logit_bias"},
+      {R"("logit_bias": {"4294967296": 1})", "logit_bias"},
+      {R"("logit_bias": {"the": 1})", "logit_bias"},
+      {R"("logit_bias": [5])", "logit_bias"},
       {R"("tool_choice": "required")", "tool_choice"},
       {R"("tool_choice": {"type": "function", "function": {"name": "f"}})", "tool_choice"},
       {R"("tools": {})", "tools"},
@@ -216,9 +222,15 @@ TEST(ChatRequest, RefusesWithTheFieldsName) {
        "tools[1]"},
       {R"("tools": [{"type": "function", "function": {"name": "f"}}], "tool_choice": "any")", "tool_choice"},
       {R"("parallel_tool_calls": 1)", "parallel_tool_calls"},
-      {R"("response_format": {"type": "json_object"})", "response_format.type"},
+      {R"("response_format": {"type": "grammar"})", "response_format.type"},
+      {R"("response_format": {"type": "json_schema"})", "response_format.json_schema.schema"},
+      {R"("response_format": {"type": "json_schema", "json_schema": []})", "response_format.json_schema"},
+      {R"("response_format": {"type": "json_schema", "json_schema": {"strict": 1, "schema": {}}})",
+       "response_format.json_schema"},
+      {R"("tools": [{"type": "function", "function": {"name": "f"}}], "tool_choice": "required", "response_format": {"type": "json_object"})",
+       "response_format"},
       {R"("response_format": {"type": "json_schema", "json_schema": {"schema": {"$ref": "#"}}})",
-       "response_format.type"},
+       "response_format.json_schema.schema"},
       {R"("response_format": "json")", "response_format"},
       {R"("thinking": 3)", "thinking"},
       {R"("chat_template_kwargs": [])", "chat_template_kwargs"},
@@ -236,6 +248,49 @@ TEST(ChatRequest, RefusesWithTheFieldsName) {
   for (int i = 0; i < 10000; ++i) stops += R"(,"x")";
   EXPECT_EQ(Chat(stops + "]").error().param, "stop");
   EXPECT_EQ(Chat(R"("stop": ")" + std::string(1001, 'x') + "\"").error().param, "stop");
+}
+
+TEST(ChatRequest, AFormIsReadInTheOrderOfItsMembers) {
+  EXPECT_EQ(Chat(R"("response_format": {"type": "text"})")->generation.form, nullptr);
+  EXPECT_NE(Chat(R"("response_format": {"type": "json_object"})")->generation.form, nullptr);
+  const auto parsed = Chat(R"("metadata": {"response_format": {"json_schema": {"schema": {"type": "no"}}}},
+      "response_format": {"type": "json_schema", "json_schema": {"name": "n", "strict": true, "schema":
+      {"type": "object", "properties": {"why": {"type": "string"}, "answer": {"type": "integer"}}}}})");
+  ASSERT_TRUE(parsed.has_value()) << parsed.error().message;
+  const Grammar& form = *parsed->generation.form;
+  const auto& object = std::get<ObjectShape>(form.shapes[form.values[form.root].shapes.at(0)].of);
+  ASSERT_EQ(object.properties.size(), 2u);
+  EXPECT_EQ(object.properties[0].name, "why");
+  EXPECT_EQ(object.properties[1].name, "answer");
+  EXPECT_FALSE(object.other.has_value()) << "strict";
+}
+
+TEST(ChatRequest, AFormThatCannotBeKeptNamesPlaceAndKeyword) {
+  const auto error = Chat(R"("response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema":
+      {"type": "object", "properties": {"when": {"type": "string", "format": "date"}}}}})")
+                         .error();
+  EXPECT_EQ(error.code, "unsupported_schema");
+  EXPECT_THAT(error.message, AllOf(HasSubstr("at /properties/when"), HasSubstr("\"format\"")));
+  // Deep, wide and endless ones are refused as fast as others.
+  std::string deep;
+  for (int i = 0; i < 10000; ++i) deep += R"({"items":)";
+  std::string wide = "0";
+  for (int i = 1; i < 300000; ++i) wide += fmt::format(",{}", i);
+  for (const std::string& schema : {deep + "1" + std::string(10000, '}'), R"({"enum": [)" + wide + "]}"}) {
+    const auto refused =
+        Chat(R"("response_format": {"type": "json_schema", "json_schema": {"schema": )" + schema + "}}");
+    ASSERT_FALSE(refused.has_value());
+    EXPECT_EQ(refused.error().status, 400);
+  }
+}
+
+TEST(ChatRequest, BiasesAreOfTokens) {
+  const auto parsed = Chat(R"("logit_bias": {"0": -100, "128000": 0.5})");
+  ASSERT_TRUE(parsed.has_value()) << parsed.error().message;
+  EXPECT_THAT(parsed->generation.logit_bias, ElementsAre(std::pair(0, -100.f), std::pair(128000, 0.5f)));
+  std::string many = "\"0\":1";
+  for (int i = 1; i <= 1024; ++i) many += fmt::format(",\"{}\":1", i);
+  EXPECT_EQ(Chat("\"logit_bias\": {" + many + "}").error().param, "logit_bias");
 }
 
 TEST(ChatRequest, RefusesMessagesWithTheirPlace) {

@@ -10,6 +10,7 @@
 #include "runtime/core/json_guard.h"
 #include "runtime/core/printable.h"
 #include "runtime/server/openai/messages.h"
+#include "runtime/server/openai/response_format.h"
 
 namespace moraine {
 namespace {
@@ -108,19 +109,6 @@ void ReadThinking(Fields* fields, bool* thinking) {
   }
 }
 
-void ReadFormat(Fields* fields) {
-  const json* format = fields->Raw("response_format");
-  if (format == nullptr) return;
-  Fields inner(*format, "response_format");
-  const std::string type = inner.String("type").value_or("text");
-  if (inner.error()) return fields->Refuse("response_format", inner.error()->message);
-  if (type != "text") {
-    fields->Refuse("response_format.type",
-                   fmt::format("\"{}\" is not supported by this server; \"text\" is", Printable(type, 40)),
-                   "unsupported_parameter");
-  }
-}
-
 void ReadLogprobs(Fields* fields, int32_t* top) {
   const bool wanted = fields->Bool("logprobs").value_or(false);
   const auto count = fields->Int("top_logprobs", 0, 20);
@@ -144,7 +132,10 @@ ApiResult<ChatRequest> ParseChatRequest(std::string_view body) {
   ReadThinking(&fields, &request.thinking);
   request.tools = ReadToolFields(&fields, ToolDialect::kChat, body);
   fields.Ignore({"functions"});
-  ReadFormat(&fields);
+  generation.form = ReadResponseFormat(&fields, body);
+  if (generation.form != nullptr && request.tools.begun_call) {
+    fields.Refuse("response_format", "a call that tool_choice demands has its own form");
+  }
   std::optional<ApiError> message_error;
   ReadMessages(&fields, &request.messages, &message_error);
   if (fields.error()) return tl::unexpected(*fields.error());

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "runtime/core/json_guard.h"
+#include "runtime/server/openai/response_format.h"
 
 namespace moraine {
 namespace {
@@ -78,6 +79,7 @@ ApiResult<CompletionRequest> ParseCompletionRequest(std::string_view body) {
     fields.Refuse("suffix", "not supported by this server", "unsupported_parameter");
   if (const auto best = fields.Int("best_of", 1, 8); best && *best != generation.n)
     fields.Refuse("best_of", "not supported by this server unless it equals n", "unsupported_parameter");
+  generation.form = ReadResponseFormat(&fields, body);
   ReadPrompts(&fields, &request.prompts);
   if (request.prompts.size() * static_cast<size_t>(generation.n) > kMostPrompts)
     fields.Refuse("n", fmt::format("prompts times n is over {}", kMostPrompts));

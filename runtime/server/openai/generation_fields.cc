@@ -2,7 +2,10 @@
 
 #include <fmt/core.h>
 
+#include <charconv>
 #include <limits>
+
+#include "runtime/core/printable.h"
 
 namespace moraine {
 namespace {
@@ -10,6 +13,8 @@ namespace {
 constexpr int64_t kMostChoices = 8;
 constexpr size_t kMostStops = 16;
 constexpr size_t kMostStopBytes = 1000;
+constexpr size_t kMostBiases = 1024;
+constexpr double kMostBias = 100;
 
 void ReadStops(Fields* fields, std::vector<std::string>* stops) {
   const nlohmann::json* stop = fields->Raw("stop");
@@ -31,6 +36,32 @@ void ReadStops(Fields* fields, std::vector<std::string>* stops) {
     if (one.size() > kMostStopBytes)
       return fields->Refuse("stop", fmt::format("a string of more than {} bytes", kMostStopBytes));
   }
+}
+
+// A token id as JSON names it: digits, no zero before others.
+std::optional<int32_t> TokenIdOf(const std::string& name) {
+  int32_t id = 0;
+  const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), id);
+  const bool whole = error == std::errc() && end == name.data() + name.size();
+  if (!whole || id < 0 || std::to_string(id) != name) return std::nullopt;
+  return id;
+}
+
+void ReadBias(Fields* fields, std::vector<std::pair<int32_t, float>>* biases) {
+  const nlohmann::json* bias = fields->Raw("logit_bias");
+  if (bias == nullptr) return;
+  if (!bias->is_object())
+    return fields->Refuse("logit_bias", "no object of token ids and numbers", "invalid_type");
+  if (bias->size() > kMostBiases)
+    return fields->Refuse("logit_bias", fmt::format("more than {} tokens", kMostBiases));
+  Fields inner(*bias, "logit_bias");
+  for (const auto& [name, value] : bias->items()) {
+    const auto id = TokenIdOf(name);
+    if (!id) return fields->Refuse("logit_bias", fmt::format("\"{}\" is no token id", Printable(name, 40)));
+    const auto number = inner.Number(name.c_str(), -kMostBias, kMostBias);
+    if (number) biases->emplace_back(*id, static_cast<float>(*number));
+  }
+  if (inner.error()) fields->Refuse("logit_bias", inner.error()->message, inner.error()->code);
 }
 
 void ReadSeed(Fields* fields, std::optional<uint64_t>* seed) {
@@ -78,8 +109,7 @@ GenerationFields ReadGenerationFields(Fields* fields) {
   ReadSeed(fields, &read.seed);
   ReadStops(fields, &read.stop);
   read.user = fields->String("user").value_or("");
-  if (const nlohmann::json* bias = fields->Raw("logit_bias"); bias != nullptr && !bias->empty())
-    fields->Refuse("logit_bias", "not supported by this server", "unsupported_parameter");
+  ReadBias(fields, &read.logit_bias);
   fields->Ignore({"metadata", "store", "service_tier", "prompt_cache_key", "safety_identifier", "verbosity",
                   "modalities", "add_special_tokens"});
   return read;

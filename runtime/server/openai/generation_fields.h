@@ -2,11 +2,14 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "runtime/engine.h"
+#include "runtime/grammar/grammar.h"
 #include "runtime/sampler.h"
 #include "runtime/server/openai/fields.h"
 
@@ -28,13 +31,15 @@ struct GenerationFields {
   float frequency_penalty = 0;
   std::optional<uint64_t> seed;
   std::vector<std::string> stop;
-  int32_t top_logprobs = -1;  // -1: none asked for
+  std::vector<std::pair<int32_t, float>> logit_bias;
+  std::shared_ptr<const Grammar> form;  // of the answer; null: any text
+  int32_t top_logprobs = -1;            // -1: none asked for
   std::string user;
   int64_t unknown_fields = 0;
 };
 
-/// Reads them; what is wrong stays in `fields`. max_tokens and logprobs are read by the endpoints, whose
-/// rules differ.
+/// Reads them; what is wrong stays in `fields`. max_tokens, logprobs and the form are read by the endpoints,
+/// whose rules differ.
 GenerationFields ReadGenerationFields(Fields* fields);
 
 /// What was asked for, and the model's own wish for the rest; choice `index` of several gets a seed of its

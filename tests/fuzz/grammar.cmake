@@ -1,0 +1,1 @@
+moraine_fuzzer(grammar_schema SOURCES grammar_schema_fuzz.cc LINKS moraine_grammar moraine_json)
