@@ -86,6 +86,10 @@ struct Policy {
     std::optional<double> min_useful;  // share of reads that must pay
   } prefetch;
 
+  struct Serve {
+    std::optional<int64_t> prefix_disk;  // bytes of prompts kept on the drive; 0: none
+  } serve;
+
   struct Speculation {
     std::optional<std::string> mode;
     std::optional<int64_t> max_draft;

@@ -148,6 +148,10 @@ std::vector<PolicyKey> MakeKeys() {
        "off below this share of useful reads (auto: 0.6)",
        G::kNone, "", "", FIELD(prefetch.min_useful)},
 
+      {"serve", "prefix_disk", K::kSize, 0, kAnySize, {},
+       "prompts kept on the drive for after a restart, at most so much (auto: 0B, none)",
+       G::kNone, "", "", FIELD(serve.prefix_disk)},
+
       {"speculation", "mode", K::kWord, 0, 0, {"off", "mtp"},
        "draft tokens with the MTP layer",
        G::kRefuse, "speculative decoding", "off", FIELD(speculation.mode)},

@@ -13,6 +13,7 @@
 
 #include "runtime/client_turns.h"
 #include "runtime/core/check.h"
+#include "runtime/disk_cache/disk_prefix.h"
 #include "runtime/prefix_cache.h"
 
 namespace moraine {
@@ -69,6 +70,7 @@ struct Request {
   GenerationUsage usage;
   Clock::time_point since = Clock::now();  // of waiting, prefill or decode
   int64_t served = 0;                      // turn of its last chunk
+  std::vector<Digest> on_drive;            // the prompt's blocks that can be read
   bool started = false;
   bool ended = false;
 
@@ -91,8 +93,7 @@ class Scheduler::Loop {
         running_limit_(std::clamp(options.running, 1, engine_->options().sequences)),
         queue_limit_(std::max(options.queue, 0)),
         chunk_(options.chunk > 0 ? std::min(options.chunk, engine_->options().prefill_chunk)
-                                 : engine_->options().prefill_chunk),
-        thread_([this] { Run(); }) {}
+                                 : engine_->options().prefill_chunk) {}
 
   ~Loop() {
     {
@@ -101,8 +102,10 @@ class Scheduler::Loop {
       CancelAll();
     }
     changed_.notify_all();
-    thread_.join();
+    if (thread_.joinable()) thread_.join();
   }
+
+  Status Begin(const DiskPrefixOptions& disk);
 
   Result<RequestId> Submit(GenerationRequest want, std::shared_ptr<GenerationSink> sink);
   void Cancel(RequestId id);
@@ -122,10 +125,12 @@ class Scheduler::Loop {
   void DecodeAlone(std::span<const RequestPointer> batch);
   RequestPointer NextInPrompt() const;
   void PrefillOne();
+  void LoadBlock(Request& request);
   Status Score(Request& request, std::span<const int32_t> chunk);
   void Choose(const RequestPointer& request, std::span<const float> logits);
   std::span<const float> WithoutStops(const Request& request, std::span<const float> logits);
   void TakePages(const Request& request, int64_t tokens);
+  bool GivePagesBack();
   void Keep(Request& request);
   void End(const RequestPointer& request, Result<FinishReason> outcome);
   void EndWithError(const RequestPointer& request, const Error& error);
@@ -150,6 +155,7 @@ class Scheduler::Loop {
 
   // The thread's own.
   PrefixCache kept_;
+  std::unique_ptr<DiskPrefix> disk_;     // null: none; set before the thread begins
   std::vector<RequestPointer> running_;  // in the order they started
   std::vector<float> last_logits_;       // [V] of a scored prompt
   std::vector<float> masked_;            // [V]
@@ -205,6 +211,8 @@ Status Scheduler::Loop::Health() const {
 SchedulerStats Scheduler::Loop::stats() const {
   const std::lock_guard lock(mutex_);
   SchedulerStats stats = stats_;
+  stats.on_disk = disk_ != nullptr;
+  if (disk_ != nullptr) stats.disk = disk_->stats();
   stats.waiting = turns_.waiting();
   return stats;
 }
@@ -218,7 +226,8 @@ void Scheduler::Loop::Drain(std::chrono::milliseconds grace) {
   std::unique_lock lock(mutex_);
   draining_ = true;
   const auto idle = [this] { return requests_.empty(); };
-  if (grace.count() > 0 && changed_.wait_for(lock, grace, idle)) return;
+  const auto written = [&] { return idle() && (disk_ == nullptr || disk_->idle()); };
+  if (grace.count() > 0 && changed_.wait_for(lock, grace, written)) return;
   CancelAll();
   changed_.wait(lock, idle);
 }
@@ -227,13 +236,15 @@ void Scheduler::Loop::Run() {
   while (true) {
     {
       std::unique_lock lock(mutex_);
-      changed_.wait(lock, [this] { return stop_ || !requests_.empty(); });
-      if (requests_.empty()) return;
+      changed_.wait(lock,
+                    [this] { return stop_ || !requests_.empty() || (disk_ != nullptr && disk_->CanStep()); });
+      if (stop_ && requests_.empty()) return;
     }
     EndWhatIsOver();
     StartWaiting();
     Decode();
     PrefillOne();
+    if (disk_ != nullptr) disk_->Step();
   }
 }
 
@@ -303,16 +314,23 @@ bool Scheduler::Loop::MakePlace() {
   return true;
 }
 
-// Gives it a sequence: a fresh one, or one that begins with what is kept. One token at least is left to
-// compute.
+// Gives it a sequence: a fresh one, or one that begins with what is kept. Where the drive has more than
+// memory, it begins at a block's begin. One token at least is left to compute.
 void Scheduler::Loop::Start(Request& request) {
   request.EndPhase(&request.usage.queue_seconds);
+  const auto prompt = std::span(std::as_const(request.tokens)).first(request.tokens.size() - 1);
   std::optional<PrefixCache::Match> match;
+  request.on_drive.clear();
   if (!request.want.prompt_logprobs) {
-    match = kept_.Find(request.want.client, std::span(request.tokens).first(request.tokens.size() - 1),
-                       engine_->options().page_tokens);
+    match = kept_.Find(request.want.client, prompt, engine_->options().page_tokens);
+    if (disk_ != nullptr && request.want.on_disk) request.on_drive = disk_->Find(request.want.client, prompt);
   }
-  request.sequence = match ? engine_->Fork(*match->sequence, match->length) : engine_->NewSequence();
+  int64_t length = match ? match->length : 0;
+  if (!request.on_drive.empty()) {
+    const int64_t block = disk_->block_tokens();
+    if (static_cast<int64_t>(request.on_drive.size()) * block > length) length = length / block * block;
+  }
+  request.sequence = length > 0 ? engine_->Fork(*match->sequence, length) : engine_->NewSequence();
   if (std::exchange(request.started, true)) return;
   request.sampler.Accept(request.tokens);
   request.usage.cached_tokens = request.done();
@@ -320,10 +338,15 @@ void Scheduler::Loop::Start(Request& request) {
   stats_.cached_tokens += request.done();
 }
 
-// Pages for the next step; what is kept makes room, oldest first.
+// What is kept makes room, oldest first, then what waits to be written.
+bool Scheduler::Loop::GivePagesBack() {
+  return kept_.DropOldest() || (disk_ != nullptr && disk_->DropOldest());
+}
+
+// Pages for the next step.
 void Scheduler::Loop::TakePages(const Request& request, int64_t tokens) {
   // A step fails with the numbers if there are still too few.
-  while (engine_->free_pages() < engine_->PagesFor(*request.sequence, tokens) && kept_.DropOldest()) {
+  while (engine_->free_pages() < engine_->PagesFor(*request.sequence, tokens) && GivePagesBack()) {
   }
 }
 
@@ -343,7 +366,7 @@ void Scheduler::Loop::Decode() {
       pages += engine_->PagesFor(*request->sequence, 1);
       inputs.push_back({&*request->sequence, {&request->tokens.back(), 1}});
     }
-    while (engine_->free_pages() < pages && kept_.DropOldest()) {
+    while (engine_->free_pages() < pages && GivePagesBack()) {
     }
     const auto logits = engine_->Step(inputs);
     Publish();
@@ -382,6 +405,23 @@ RequestPointer Scheduler::Loop::NextInPrompt() const {
   return next;
 }
 
+// In place of a chunk. What cannot be had is computed, and all after it.
+void Scheduler::Loop::LoadBlock(Request& request) {
+  const int64_t block = disk_->block_tokens();
+  const int64_t begin = request.done();
+  TakePages(request, block);
+  if (!disk_->Load(request.on_drive[static_cast<size_t>(begin / block)], &*request.sequence)) {
+    request.on_drive.clear();
+    return;
+  }
+  if (request.usage.cached_tokens == begin) {
+    request.usage.cached_tokens += block;
+    const std::lock_guard lock(mutex_);
+    stats_.cached_tokens += block;
+  }
+  request.sink->OnPrefill(request.done(), request.prompt);
+}
+
 void Scheduler::Loop::PrefillOne() {
   const RequestPointer request = NextInPrompt();
   if (request == nullptr) return;
@@ -390,6 +430,9 @@ void Scheduler::Loop::PrefillOne() {
     const std::lock_guard lock(mutex_);
     turns_.Serve(request->want.client);
   }
+  if (disk_ != nullptr &&
+      request->done() < static_cast<int64_t>(request->on_drive.size()) * disk_->block_tokens())
+    return LoadBlock(*request);
   const int64_t count = std::min<int64_t>(chunk_, request->prompt - request->done());
   const bool last = request->done() + count == request->prompt;
   const auto chunk = std::span(std::as_const(request->tokens))
@@ -419,6 +462,11 @@ void Scheduler::Loop::PrefillOne() {
   const int64_t page = engine_->options().page_tokens;
   kept_.Keep(request->want.client, request->tokens,
              engine_->Fork(*request->sequence, request->prompt / page * page));
+  if (disk_ != nullptr && request->want.on_disk) {
+    disk_->Save(request->want.client,
+                std::span(std::as_const(request->tokens)).first(static_cast<size_t>(request->prompt)),
+                engine_->Fork(*request->sequence, request->prompt / page * page));
+  }
   request->EndPhase(&request->usage.prefill_seconds);
   Choose(request, *logits);
 }
@@ -532,11 +580,26 @@ void Scheduler::Loop::Publish() {
   stats_.engine = engine;
 }
 
+Status Scheduler::Loop::Begin(const DiskPrefixOptions& disk) {
+  if (disk.store != nullptr) {
+    const auto on_room = [this] {
+      { const std::lock_guard lock(mutex_); }
+      changed_.notify_all();
+    };
+    MORAINE_ASSIGN_OR_RETURN(disk_, DiskPrefix::Create(engine_.get(), chunk_, disk, on_room));
+  }
+  thread_ = std::thread([this] { Run(); });
+  return {};
+}
+
 Scheduler::Scheduler(std::unique_ptr<Loop> loop) : loop_(std::move(loop)) {}
 Scheduler::~Scheduler() = default;
 
-std::unique_ptr<Scheduler> Scheduler::Start(std::unique_ptr<Engine> engine, const SchedulerOptions& options) {
-  return std::unique_ptr<Scheduler>(new Scheduler(std::make_unique<Loop>(std::move(engine), options)));
+Result<std::unique_ptr<Scheduler>> Scheduler::Start(std::unique_ptr<Engine> engine,
+                                                    const SchedulerOptions& options) {
+  auto loop = std::make_unique<Loop>(std::move(engine), options);
+  MORAINE_RETURN_IF_ERROR(loop->Begin(options.disk));
+  return std::unique_ptr<Scheduler>(new Scheduler(std::move(loop)));
 }
 
 Result<RequestId> Scheduler::Submit(GenerationRequest request, std::shared_ptr<GenerationSink> sink) {

@@ -13,6 +13,9 @@
 // the same client that begins with the same tokens, a page of them or more, begins there. The values are
 // those of the chunks that computed them, equal to a fresh prompt's within rounding.
 //
+// With SchedulerOptions::disk, prompts are also kept on the drive (disk_cache/disk_prefix.h): there they
+// outlive the process and those that memory has no room for.
+//
 // A step that fails is run again for each of its sequences alone (a failed step leaves their lengths as they
 // were), so that only the request whose expert cannot be read ends with the error. A lost device ends all.
 //
@@ -29,6 +32,7 @@
 #include <vector>
 
 #include "runtime/core/result.h"
+#include "runtime/disk_cache/disk_prefix_options.h"
 #include "runtime/engine.h"
 #include "runtime/generate.h"
 #include "runtime/logprobs.h"
@@ -46,6 +50,7 @@ struct GenerationRequest {
   int32_t top_logprobs = -1;         // -1: no log-probabilities; else of the token and that many best
   bool prompt_logprobs = false;      // of the prompt's tokens too (OnPromptToken)
   std::string client;                // whose: turns are shared out between clients, cached prompts are not
+  bool on_disk = true;               // its prompt may be read from the drive and kept there
   std::optional<std::chrono::steady_clock::time_point> deadline;  // heeded between steps
 };
 
@@ -78,6 +83,7 @@ struct SchedulerOptions {
   int32_t running = 8;  // sequences at once; no more than the engine has
   int32_t queue = 64;   // requests that wait
   int32_t chunk = 0;    // rows of a prompt between two decode steps; 0: the engine's prefill_chunk
+  DiskPrefixOptions disk;
 };
 
 struct SchedulerStats {
@@ -86,14 +92,17 @@ struct SchedulerStats {
   int64_t prompt_tokens = 0, completion_tokens = 0, cached_tokens = 0;
   int64_t steps = 0;
   EngineStats engine;  // as of the last step
+  bool on_disk = false;
+  DiskPrefixStats disk;
 };
 
 using RequestId = uint64_t;
 
 class Scheduler {
  public:
-  /// Takes the engine; starts the thread.
-  static std::unique_ptr<Scheduler> Start(std::unique_ptr<Engine> engine, const SchedulerOptions& options);
+  /// Takes the engine; starts the thread. Errors are those of DiskPrefix::Create.
+  static Result<std::unique_ptr<Scheduler>> Start(std::unique_ptr<Engine> engine,
+                                                  const SchedulerOptions& options);
   /// Cancels everything, joins.
   ~Scheduler();
 
@@ -111,7 +120,8 @@ class Scheduler {
   const ModelShape& shape() const;
   int64_t context() const;
 
-  /// Takes nothing new; returns when all is done or `grace` is over (then cancels the rest).
+  /// Takes nothing new; returns when all is done, prompts on the drive included, or `grace` is over (then
+  /// cancels the rest).
   void Drain(std::chrono::milliseconds grace);
 
  private:

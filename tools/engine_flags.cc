@@ -32,6 +32,11 @@ void AddEngineFlags(CLI::App& command, EngineFlags* flags) {
 }
 
 Result<EngineOptions> MakeEngineOptions(const EngineFlags& flags) {
+  Policy policy;
+  return MakeEngineOptions(flags, &policy);
+}
+
+Result<EngineOptions> MakeEngineOptions(const EngineFlags& flags, Policy* policy) {
   MORAINE_ASSIGN_OR_RETURN(const ResolvedPolicy resolved,
                            ResolveFlags(flags.policy, [](const char* name) { return std::getenv(name); }));
   fmt::print(stderr, "{}", DescribePolicy(resolved));
@@ -40,7 +45,11 @@ Result<EngineOptions> MakeEngineOptions(const EngineFlags& flags) {
   options.progress = ProgressBar("loading");
   ApplyPolicy(resolved.policy, &options);
   MORAINE_RETURN_IF_ERROR(ApplyProfile(resolved.policy, &options));
-  if (flags.serves) options.sequences = Narrow(resolved.policy.context.slots).value_or(kServedSequences);
+  if (flags.serves) {
+    options.sequences = Narrow(resolved.policy.context.slots).value_or(kServedSequences);
+    options.disk_prefix = resolved.policy.serve.prefix_disk.value_or(0) > 0;
+  }
+  *policy = resolved.policy;
   return options;
 }
 

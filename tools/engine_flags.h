@@ -27,6 +27,8 @@ void AddEngineFlags(CLI::App& command, EngineFlags* flags);
 /// Engine options from flags, environment and policy file: kUsage names what cannot be. Says on stderr what
 /// was set and which of it changes nothing; shows a loading bar on a terminal.
 Result<EngineOptions> MakeEngineOptions(const EngineFlags& flags);
+/// The same; `policy` gets what was resolved.
+Result<EngineOptions> MakeEngineOptions(const EngineFlags& flags, Policy* policy);
 
 /// The uses that policy pinned goes by: those of the trace that cache.profile names. Nothing without one. kIo
 /// names the file.

@@ -18,6 +18,8 @@
 #include <vector>
 
 #include "runtime/core/file.h"
+#include "runtime/core/sha256.h"
+#include "runtime/disk_cache/block_store.h"
 #include "runtime/server/api.h"
 #include "runtime/server/http/http_server.h"
 #include "runtime/server/http/listen_socket.h"
@@ -26,12 +28,14 @@
 #include "tools/engine_flags.h"
 #include "tools/interrupt.h"
 #include "tools/service_notify.h"
+#include "tools/user_file.h"
 
 namespace moraine::tools {
 namespace {
 
 constexpr int kDefaultPort = 8080;
 constexpr int64_t kMostKeyBytes = 4096;
+constexpr int64_t kMostTokenizerBytes = int64_t{256} << 20;
 using Clock = std::chrono::steady_clock;
 constexpr std::chrono::seconds kStatusPause{1};    // between words to the service manager
 constexpr std::chrono::milliseconds kPoll{50};     // between looks at signals and the engine's health
@@ -48,6 +52,7 @@ struct Flags {
   std::vector<std::string> hosts;
   std::vector<std::string> origins;
   std::optional<int> slots;
+  std::string prefix_disk;
   int queue = 64;
   double grace_s = 10;
 };
@@ -147,6 +152,34 @@ void SayHow(const std::string& name, bool keyed) {
              name, where, keyed ? " -H \"Authorization: Bearer $MORAINE_API_KEY\"" : "");
 }
 
+// Who has another key, or turns text into other tokens, is to find nothing.
+Result<Digest> Realm(const std::string& model, const std::string& key) {
+  Sha256 sum;
+  sum.AddField(key);
+  for (const char* name : {"/tokenizer.json", "/tokenizer_config.json"}) {
+    MORAINE_ASSIGN_OR_RETURN(const std::string text, ReadText(model + name, kMostTokenizerBytes));
+    sum.AddField(text);
+  }
+  return sum.Finish();
+}
+
+// `cap` bytes of prompts in the user's cache folder; none where it is 0.
+Result<DiskPrefixOptions> DiskPrompts(const std::string& model, const std::string& key, int64_t cap) {
+  DiskPrefixOptions options;
+  if (cap == 0) return options;
+  const std::string folder = UserFile("XDG_CACHE_HOME", ".cache", "prompts");
+  if (folder.empty()) {
+    return Fail(
+        ErrorKind::kUsage,
+        "serve.prefix_disk: neither XDG_CACHE_HOME nor HOME says where; set one to a folder of yours");
+  }
+  MORAINE_RETURN_IF_ERROR(MakeFoldersOf(folder));
+  MORAINE_ASSIGN_OR_RETURN(options.store, BlockStore::Open(folder, cap));
+  MORAINE_ASSIGN_OR_RETURN(options.realm, Realm(model, key));
+  options.notice = [](const std::string& text) { fmt::print(stderr, "moraine: {}\n", text); };
+  return options;
+}
+
 class Service {
  public:
   explicit Service(Flags flags) : flags_(std::move(flags)) {}
@@ -154,10 +187,15 @@ class Service {
   Status Run() {
     RaiseDescriptorLimit();
     if (flags_.slots) flags_.engine.policy.set.push_back(fmt::format("context.slots={}", *flags_.slots));
+    if (!flags_.prefix_disk.empty())
+      flags_.engine.policy.set.push_back(fmt::format("serve.prefix_disk={}", flags_.prefix_disk));
     flags_.engine.serves = true;
-    MORAINE_ASSIGN_OR_RETURN(EngineOptions options, MakeEngineOptions(flags_.engine));
+    MORAINE_ASSIGN_OR_RETURN(EngineOptions options, MakeEngineOptions(flags_.engine, &policy_));
     MORAINE_ASSIGN_OR_RETURN(ModelText text, ModelText::Open(flags_.engine.model));
-    MORAINE_RETURN_IF_ERROR(Listen());
+    MORAINE_ASSIGN_OR_RETURN(std::string key, ApiKey(flags_.api_key_file));
+    MORAINE_ASSIGN_OR_RETURN(disk_,
+                             DiskPrompts(flags_.engine.model, key, policy_.serve.prefix_disk.value_or(0)));
+    MORAINE_RETURN_IF_ERROR(Listen(std::move(key)));
     Status status = Load(std::move(options), std::move(text));
     if (status.has_value()) status = Wait();
     NotifyService("STOPPING=1\nSTATUS=stopping");
@@ -170,10 +208,10 @@ class Service {
   }
 
  private:
-  Status Listen() {
-    MORAINE_ASSIGN_OR_RETURN(std::string key, ApiKey(flags_.api_key_file));
+  Status Listen(std::string key) {
     MORAINE_ASSIGN_OR_RETURN(std::vector<ListenSocket> sockets, OpenSockets(flags_));
     std::vector<std::string> names;
+    names.reserve(sockets.size());
     for (const ListenSocket& socket : sockets) names.push_back(socket.name());
     const bool keyed = !key.empty();
     api_ = std::make_unique<Api>(ApiOptions{.names = Names(flags_)});
@@ -206,7 +244,7 @@ class Service {
       }
       return show(done, total);
     };
-    const SchedulerOptions scheduling{.running = options.sequences, .queue = flags_.queue};
+    const SchedulerOptions scheduling{.running = options.sequences, .queue = flags_.queue, .disk = disk_};
     MORAINE_ASSIGN_OR_RETURN(std::unique_ptr<Engine> engine, Engine::Open(flags_.engine.model, options));
     for (const std::string& notice : engine->Notices()) fmt::print(stderr, "notice: {}\n", notice);
     MORAINE_ASSIGN_OR_RETURN(auto model, ServedModel::Make(std::move(text), std::move(engine), scheduling));
@@ -237,6 +275,8 @@ class Service {
   }
 
   Flags flags_;
+  Policy policy_;
+  DiskPrefixOptions disk_;
   std::unique_ptr<Api> api_;
   std::unique_ptr<HttpServer> server_;  // goes first
 };
@@ -276,6 +316,11 @@ void AddServe(CLI::App& app, int* exit_code) {
   command->add_option("--slots", flags->slots, "Sequences at once, each with a whole context (default: 4)")
       ->check(CLI::Range(1, 1024))
       ->envname("MORAINE_SLOTS");
+  command
+      ->add_option(
+          "--prefix-disk", flags->prefix_disk,
+          "Keep prompts on the drive for after a restart, at most so much, e.g. 32GiB (default: none)")
+      ->envname("MORAINE_PREFIX_DISK");
   command->add_option("--queue", flags->queue, "Requests that may wait (default: 64)")
       ->check(CLI::Range(0, 100000))
       ->envname("MORAINE_QUEUE");

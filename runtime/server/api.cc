@@ -326,6 +326,7 @@ GenerationRequest Api::MakeRequest(const GenerationFields& fields, std::vector<i
   if (!fields.ignore_eos) request.stop_tokens = model.scheduler->shape().eos_tokens;
   request.top_logprobs = fields.top_logprobs;
   // Cached prompts are shared within a client: one that is nobody's finds none.
+  request.on_disk = fields.cache_prompt;
   request.client = fields.cache_prompt ? http.client + "/" + fields.user : http.id;
   return request;
 }

@@ -31,7 +31,7 @@ Result<std::unique_ptr<ServedModel>> ServedModel::Make(ModelText text, std::uniq
                                                 .slots = options.running,
                                                 .scheduler = nullptr});
   if (made->text.config.add_bos_token) made->bos = made->text.tokenizer->TokenId(made->text.config.bos_token);
-  made->scheduler = Scheduler::Start(std::move(engine), options);
+  MORAINE_ASSIGN_OR_RETURN(made->scheduler, Scheduler::Start(std::move(engine), options));
   return made;
 }
 

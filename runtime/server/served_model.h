@@ -37,7 +37,7 @@ struct ServedModel {
   int32_t slots = 1;
   std::unique_ptr<Scheduler> scheduler;
 
-  /// Takes an engine. kModel: tokenizer and model do not belong together.
+  /// Takes an engine. kModel: tokenizer and model do not belong together; the scheduler's errors.
   static Result<std::unique_ptr<ServedModel>> Make(ModelText text, std::unique_ptr<Engine> engine,
                                                    const SchedulerOptions& options);
 };
