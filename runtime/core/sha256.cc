@@ -100,4 +100,8 @@ std::string Hex(const Digest& digest) {
   return text;
 }
 
+std::string Sha256Hex(std::string_view text) {
+  return Hex(Sha256().Add(std::as_bytes(std::span(text))).Finish());
+}
+
 }  // namespace moraine

@@ -32,7 +32,9 @@ class Sha256 {
   uint64_t length_ = 0;
 };
 
-/// 64 hexadecimal digits.
+/// 64 lower-case hexadecimal digits.
 std::string Hex(const Digest& digest);
+/// The same of a text's digest.
+std::string Sha256Hex(std::string_view text);
 
 }  // namespace moraine
