@@ -88,6 +88,10 @@ struct Policy {
 
   struct Serve {
     std::optional<int64_t> prefix_disk;  // bytes of prompts kept on the drive; 0: none
+    std::optional<int64_t> queue;        // requests that may wait
+    std::optional<double> grace;         // seconds for answers under way at the end
+    std::optional<double> temperature;   // where a request names none
+    std::optional<double> top_p;
   } serve;
 
   struct Speculation {

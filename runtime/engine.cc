@@ -230,6 +230,8 @@ std::string Engine::Describe() const {
 
 GemmReport Engine::PrefillReport() const { return state_->cpu->PrefillReport(); }
 
+void Engine::SetPrefetch(const PrefetchOptions& prefetch) { state_->cache->SetPrefetch(prefetch); }
+
 Sequence Engine::NewSequence() {
   return Sequence(&state_->allocator, state_->options.page_tokens, state_->next_sequence++);
 }

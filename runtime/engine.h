@@ -142,6 +142,9 @@ class Engine {
   /// What oneDNN multiplied so far, and with which of its implementations.
   GemmReport PrefillReport() const;
 
+  /// From the next step on.
+  void SetPrefetch(const PrefetchOptions& prefetch);
+
   Sequence NewSequence();
   /// A sequence that begins with the first `length` tokens of `from` (<= from.length()) and shares the pages
   /// that hold them: takes no page, copies nothing yet.

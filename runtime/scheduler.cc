@@ -91,9 +91,9 @@ class Scheduler::Loop {
   Loop(std::unique_ptr<Engine> engine, const SchedulerOptions& options)
       : engine_(std::move(engine)),
         running_limit_(std::clamp(options.running, 1, engine_->options().sequences)),
-        queue_limit_(std::max(options.queue, 0)),
         chunk_(options.chunk > 0 ? std::min(options.chunk, engine_->options().prefill_chunk)
-                                 : engine_->options().prefill_chunk) {}
+                                 : engine_->options().prefill_chunk),
+        queue_limit_(std::max(options.queue, 0)) {}
 
   ~Loop() {
     {
@@ -112,6 +112,9 @@ class Scheduler::Loop {
   Status Health() const;
   SchedulerStats stats() const;
   void Drain(std::chrono::milliseconds grace);
+  void Change(const SchedulerChanges& changes);
+  void Poke();
+  uint64_t Turns() const { return turns_done_; }
   const Engine& engine() const { return *engine_; }
 
  private:
@@ -135,10 +138,12 @@ class Scheduler::Loop {
   void End(const RequestPointer& request, Result<FinishReason> outcome);
   void EndWithError(const RequestPointer& request, const Error& error);
   void Publish();
+  void ApplyChanges();
+  void CountPrompt(int64_t rows, Clock::time_point begin);
+  void CountDecode(size_t rows, Clock::time_point begin, const EngineStats& before);
 
   const std::unique_ptr<Engine> engine_;
   const int32_t running_limit_;
-  const int32_t queue_limit_;
   const int32_t chunk_;
 
   mutable std::mutex mutex_;
@@ -146,12 +151,17 @@ class Scheduler::Loop {
   // Under the mutex.
   std::map<RequestId, RequestPointer> requests_;  // until OnDone has returned
   ClientTurns<RequestPointer> turns_;
+  int32_t queue_limit_;
+  std::optional<PrefetchOptions> prefetch_;  // to be set before the next step
+  bool poked_ = false;
   int64_t waiting_tokens_ = 0;
   RequestId next_id_ = 1;
   bool draining_ = false;
   bool stop_ = false;
   std::optional<Error> dead_;
   SchedulerStats stats_;
+
+  std::atomic<uint64_t> turns_done_{0};
 
   // The thread's own.
   PrefixCache kept_;
@@ -236,16 +246,69 @@ void Scheduler::Loop::Run() {
   while (true) {
     {
       std::unique_lock lock(mutex_);
-      changed_.wait(lock,
-                    [this] { return stop_ || !requests_.empty() || (disk_ != nullptr && disk_->CanStep()); });
+      changed_.wait(lock, [this] {
+        return stop_ || poked_ || !requests_.empty() || (disk_ != nullptr && disk_->CanStep());
+      });
       if (stop_ && requests_.empty()) return;
+      poked_ = false;
     }
+    ++turns_done_;
+    ApplyChanges();
     EndWhatIsOver();
     StartWaiting();
     Decode();
     PrefillOne();
     if (disk_ != nullptr) disk_->Step();
   }
+}
+
+void Scheduler::Loop::Change(const SchedulerChanges& changes) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (changes.queue) queue_limit_ = std::max(*changes.queue, 0);
+    if (changes.prefetch) prefetch_ = changes.prefetch;
+  }
+  if (changes.retry_disk && disk_ != nullptr) disk_->Retry();
+}
+
+void Scheduler::Loop::Poke() {
+  {
+    const std::lock_guard lock(mutex_);
+    poked_ = true;
+  }
+  changed_.notify_all();
+}
+
+void Scheduler::Loop::ApplyChanges() {
+  std::optional<PrefetchOptions> prefetch;
+  {
+    const std::lock_guard lock(mutex_);
+    prefetch = std::exchange(prefetch_, std::nullopt);
+  }
+  if (prefetch) engine_->SetPrefetch(*prefetch);
+}
+
+void Scheduler::Loop::CountPrompt(int64_t rows, Clock::time_point begin) {
+  const double seconds = Since(begin);
+  const std::lock_guard lock(mutex_);
+  stats_.speed.prompt_rows += rows;
+  stats_.speed.prompt_seconds += seconds;
+}
+
+void Scheduler::Loop::CountDecode(size_t rows, Clock::time_point begin, const EngineStats& before) {
+  const double seconds = Since(begin);
+  const EngineStats after = engine_->stats();
+  const std::lock_guard lock(mutex_);
+  SchedulerSpeed& speed = stats_.speed;
+  speed.decode_rows += static_cast<int64_t>(rows);
+  speed.decode_seconds += seconds;
+  if (rows == 1) {
+    ++speed.alone_rows;
+    speed.alone_seconds += seconds;
+  }
+  speed.decode_hits += after.expert_hits - before.expert_hits;
+  speed.decode_misses += after.expert_misses - before.expert_misses;
+  speed.decode_nvme_bytes += after.nvme_bytes - before.nvme_bytes;
 }
 
 // Who was cancelled or is too late, waiting or running.
@@ -368,7 +431,10 @@ void Scheduler::Loop::Decode() {
     }
     while (engine_->free_pages() < pages && GivePagesBack()) {
     }
+    const Clock::time_point begin = Clock::now();
+    const EngineStats before = engine_->stats();
     const auto logits = engine_->Step(inputs);
+    if (logits.has_value()) CountDecode(batch.size(), begin, before);
     Publish();
     if (!logits.has_value()) {
       const bool alone = batch.size() == 1 || logits.error().kind == ErrorKind::kDeviceLost;
@@ -440,6 +506,7 @@ void Scheduler::Loop::PrefillOne() {
   TakePages(*request, count);
   Result<std::span<const float>> logits;
   Status done;
+  const Clock::time_point begin = Clock::now();
   if (request->want.prompt_logprobs) {
     done = Score(*request, chunk);
     logits = std::span<const float>(last_logits_);
@@ -450,11 +517,13 @@ void Scheduler::Loop::PrefillOne() {
   } else {
     done = engine_->Extend(&*request->sequence, chunk);
   }
+  if (done.has_value()) CountPrompt(count, begin);
   Publish();
   if (!done.has_value()) return EndWithError(request, done.error());
   {
     const std::lock_guard lock(mutex_);
     stats_.prompt_tokens += count;
+    if (last) ++stats_.speed.prompts;
   }
   request->sink->OnPrefill(request->done(), request->prompt);
   if (!last) return;
@@ -611,5 +680,8 @@ SchedulerStats Scheduler::stats() const { return loop_->stats(); }
 const ModelShape& Scheduler::shape() const { return loop_->engine().shape(); }
 int64_t Scheduler::context() const { return loop_->engine().context(); }
 void Scheduler::Drain(std::chrono::milliseconds grace) { loop_->Drain(grace); }
+void Scheduler::Change(const SchedulerChanges& changes) { loop_->Change(changes); }
+void Scheduler::Poke() { loop_->Poke(); }
+uint64_t Scheduler::Turns() const { return loop_->Turns(); }
 
 }  // namespace moraine

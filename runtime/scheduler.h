@@ -86,12 +86,34 @@ struct SchedulerOptions {
   DiskPrefixOptions disk;
 };
 
+/// What may be changed while requests run; empty: stays.
+struct SchedulerChanges {
+  std::optional<int32_t> queue;
+  std::optional<PrefetchOptions> prefetch;
+  bool retry_disk = false;  // a drive that was full may not be any more
+};
+
+/// How fast steps were, since the start. A sequence that decodes alone is what a forecast is of.
+struct SchedulerSpeed {
+  int64_t prompts = 0;
+  int64_t prompt_rows = 0;  // computed, in steps that succeeded
+  double prompt_seconds = 0;
+  int64_t decode_rows = 0;  // of any number of sequences a step
+  double decode_seconds = 0;
+  int64_t alone_rows = 0;  // of steps with one
+  double alone_seconds = 0;
+  int64_t decode_hits = 0;
+  int64_t decode_misses = 0;
+  int64_t decode_nvme_bytes = 0;
+};
+
 struct SchedulerStats {
   int64_t running = 0, waiting = 0;
   int64_t finished = 0, cancelled = 0, failed = 0, refused = 0;
   int64_t prompt_tokens = 0, completion_tokens = 0, cached_tokens = 0;
   int64_t steps = 0;
   EngineStats engine;  // as of the last step
+  SchedulerSpeed speed;
   bool on_disk = false;
   DiskPrefixStats disk;
 };
@@ -116,6 +138,13 @@ class Scheduler {
   /// Any thread. Error: the engine failed for good and nothing can run.
   Status Health() const;
   SchedulerStats stats() const;
+
+  /// Any thread; heeded before the next step.
+  void Change(const SchedulerChanges& changes);
+  /// Any thread. Asks the scheduler's thread for a sign of life; Turns has grown once it gave one, at the end
+  /// of the step under way.
+  void Poke();
+  uint64_t Turns() const;
 
   const ModelShape& shape() const;
   int64_t context() const;

@@ -60,6 +60,8 @@ class DiskPrefix {
   /// Gives pages back: forgets the prompt that has waited longest. False when none waits.
   bool DropOldest();
 
+  /// Any thread: a drive that took no more is tried again.
+  void Retry() { refused_ = false; }
   /// Any thread: nothing waits, nothing is being written.
   bool idle() const;
   DiskPrefixStats stats() const;

@@ -27,6 +27,7 @@ Result<std::unique_ptr<ServedModel>> ServedModel::Make(ModelText text, std::uniq
                                                 .bos = std::nullopt,
                                                 .defaults = engine->generation(),
                                                 .plan_json = PlanJson(engine->shape(), engine->plan()),
+                                                .predict = {},
                                                 .describe = engine->Describe(),
                                                 .slots = options.running,
                                                 .scheduler = nullptr});

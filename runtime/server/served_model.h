@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -33,6 +34,8 @@ struct ServedModel {
   std::optional<int32_t> bos;  // to put before plain prompts
   GenerationDefaults defaults;
   std::string plan_json;
+  /// What was expected, of prompts and answers as long as those so far: a JSON object. May be empty.
+  std::function<std::string(const SchedulerStats&)> predict;
   std::string describe;
   int32_t slots = 1;
   std::unique_ptr<Scheduler> scheduler;
