@@ -86,6 +86,14 @@ struct Policy {
     std::optional<double> min_useful;  // share of reads that must pay
   } prefetch;
 
+  struct Serve {
+    std::optional<int64_t> prefix_disk;  // bytes of prompts kept on the drive; 0: none
+    std::optional<int64_t> queue;        // requests that may wait
+    std::optional<double> grace;         // seconds for answers under way at the end
+    std::optional<double> temperature;   // where a request names none
+    std::optional<double> top_p;
+  } serve;
+
   struct Speculation {
     std::optional<std::string> mode;
     std::optional<int64_t> max_draft;

@@ -9,6 +9,8 @@
 #include "policies/attention_mode.h"
 #include "runtime/core/check.h"
 #include "runtime/core/printable.h"
+#include "runtime/core/version.h"
+#include "runtime/disk_cache/model_identity.h"
 #include "runtime/engine_plan.h"
 #include "runtime/expert_layout.h"
 #include "runtime/kv_allocator.h"
@@ -236,6 +238,8 @@ std::string Engine::Describe() const {
 
 GemmReport Engine::PrefillReport() const { return state_->cpu->PrefillReport(); }
 
+void Engine::SetPrefetch(const PrefetchOptions& prefetch) { state_->cache->SetPrefetch(prefetch); }
+
 Sequence Engine::NewSequence() {
   return Sequence(&state_->allocator, state_->options.page_tokens, state_->next_sequence++);
 }
@@ -254,6 +258,52 @@ int32_t Engine::free_pages() const { return state_->allocator.free_pages(); }
 
 int32_t Engine::PagesFor(const Sequence& sequence, int64_t tokens) const {
   return sequence.PagesToTake(sequence.length_ + tokens);
+}
+
+Result<Digest> Engine::KvIdentity() const {
+  const EngineOptions& o = state_->options;
+  MORAINE_ASSIGN_OR_RETURN(const Digest model, ModelIdentity(*state_->checkpoint));
+  return Sha256()
+      .AddField(Version())
+      .AddField(model)
+      .AddField(state_->cpu->KernelNames())
+      .AddField(o.isa)
+      .AddField(int64_t{o.f32_activations})
+      .AddField(int64_t{o.switch_over})
+      .AddField(Name(o.kv_type))
+      .AddField(int64_t{o.page_tokens})
+      .AddField(page_bytes())
+      .Finish();
+}
+
+int64_t Engine::page_bytes() const { return state_->dense->page_bytes(); }
+
+Status Engine::SavePages(const Sequence& sequence, int64_t first, std::span<std::byte> out) {
+  const auto bytes = static_cast<size_t>(page_bytes());
+  MORAINE_CHECK_EQ(out.size() % bytes, 0u);
+  const size_t count = out.size() / bytes;
+  MORAINE_CHECK((first + static_cast<int64_t>(count)) * sequence.page_tokens_ <= sequence.length_);
+  for (size_t i = 0; i < count; ++i) {
+    const PageId page = sequence.pages_[static_cast<size_t>(first) + i];
+    MORAINE_RETURN_IF_ERROR(state_->dense->SavePage(page, out.subspan(i * bytes, bytes)));
+  }
+  return {};
+}
+
+Status Engine::LoadPages(Sequence* sequence, std::span<const std::byte> in) {
+  const auto bytes = static_cast<size_t>(page_bytes());
+  MORAINE_CHECK_EQ(in.size() % bytes, 0u);
+  MORAINE_CHECK_EQ(sequence->length_ % sequence->page_tokens_, 0);
+  const auto first = static_cast<size_t>(sequence->length_ / sequence->page_tokens_);
+  const size_t count = in.size() / bytes;
+  const int64_t length = sequence->length_ + static_cast<int64_t>(count) * sequence->page_tokens_;
+  MORAINE_RETURN_IF_ERROR(sequence->Grow(length, state_->dense.get()));
+  for (size_t i = 0; i < count; ++i) {
+    MORAINE_RETURN_IF_ERROR(
+        state_->dense->LoadPage(sequence->pages_[first + i], in.subspan(i * bytes, bytes)));
+  }
+  sequence->length_ = length;
+  return {};
 }
 
 // Checks the inputs, embeds them and walks them through the layers; lengths move when all of it has

@@ -15,6 +15,7 @@
 #include "runtime/core/kv_format.h"
 #include "runtime/core/model_shape.h"
 #include "runtime/core/result.h"
+#include "runtime/core/sha256.h"
 #include "runtime/decode_step.h"
 #include "runtime/expert_cache.h"
 #include "runtime/model_work.h"
@@ -55,6 +56,7 @@ struct EngineOptions {
   std::optional<int64_t> ram;  // ceiling in bytes over all the process holds; empty: what the kernel and the
                                // control groups allow, less `margin`
   std::optional<int64_t> margin;  // empty: 256 MiB, or a fiftieth if that is more
+  bool disk_prefix = false;       // room for the buffers of a DiskPrefix
   ExpertOptions experts;
   LoadProgress progress;         // may be empty
   RouteObserver observer;        // may be empty; must not call the engine
@@ -142,6 +144,9 @@ class Engine {
   /// What oneDNN multiplied so far, and with which of its implementations.
   GemmReport PrefillReport() const;
 
+  /// From the next step on.
+  void SetPrefetch(const PrefetchOptions& prefetch);
+
   Sequence NewSequence();
   /// A sequence that begins with the first `length` tokens of `from` (<= from.length()) and shares the pages
   /// that hold them: takes no page, copies nothing yet.
@@ -150,6 +155,18 @@ class Engine {
   /// KV pages that no sequence holds, and how many of them `sequence` will take for `tokens` more.
   int32_t free_pages() const;
   int32_t PagesFor(const Sequence& sequence, int64_t tokens) const;
+
+  /// Two engines with the same digest write the same bits into the KV pages of the same tokens, computed in
+  /// the same chunks: model, kernels, KV type, page, and the version of moraine. Reads a little of
+  /// each shard; kModel, kIo.
+  Result<Digest> KvIdentity() const;
+  /// Of a KV page, all layers.
+  int64_t page_bytes() const;
+  /// Copies whole pages of `sequence`, from its `first`-th on, to `out`. kInternal, kDeviceLost.
+  Status SavePages(const Sequence& sequence, int64_t first, std::span<std::byte> out);
+  /// Lengthens `sequence`, which ends where a page does, by the pages in `in`. kInternal where none are left:
+  /// its length is as before.
+  Status LoadPages(Sequence* sequence, std::span<const std::byte> in);
 
   /// Logits after the last token of each input, [inputs.size(), V], valid until the next step. All inputs
   /// together have at most prefill_chunk tokens, no sequence twice. Where each has one token, every row has

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "runtime/disk_cache/disk_prefix_options.h"
 #include "runtime/sampler.h"
 
 namespace moraine {
@@ -51,6 +52,13 @@ double ChoiceBytes(const EngineOptions& o, const ModelShape& shape) {
   return static_cast<double>(shape.vocab) * logits + o.sequences * Sampler::Bytes(shape.vocab);
 }
 
+// Where the tokens of a block are too many there is no DiskPrefix (its Create says so).
+double DiskBufferBytes(const EngineOptions& o, double token_bytes) {
+  if (!o.disk_prefix) return 0;
+  const int64_t tokens = std::min(DiskBlockTokens(o.prefill_chunk, o.page_tokens), kMostDiskBlockTokens);
+  return kDiskBuffers * static_cast<double>(tokens) * token_bytes;
+}
+
 }  // namespace
 
 Result<MemoryLimit> RamLimit(const EngineOptions& o) {
@@ -81,20 +89,23 @@ Result<EnginePlan> PlanEngine(const Checkpoint& checkpoint, const ExpertLayout& 
                    .kv_type = options.kv_type};
   // In doubles: a shape that passes every check may still ask for more than 2^63 bytes of cache.
   const double layers = shape.layers + (options.mtp ? shape.mtp_layers : 0);
-  planned.request = {.ram = std::move(ram),
-                     .process = ResidentBytes() + kProcessReserve,
-                     .weights = ModelWeights::BytesNeeded(checkpoint),
-                     .kv = static_cast<double>(pages) * options.page_tokens * layers *
-                           static_cast<double>(KvRowBytes(shape, options.kv_type)),
-                     .scratch = cpu.ScratchBytes(shape, planned.dense, planned.expert_formats, options.mtp) +
-                                ChoiceBytes(options, shape),
-                     .kv_bytes_per_token = shape.layers * KvRowBytes(shape, options.kv_type),
-                     .expert_bytes = layout.layers() == 0 ? 0
-                                                          : StoredExpertBytes(layout.Matrices(
-                                                                LayerId{shape.dense_layers}, ExpertId{0})),
-                     .classes = {layout.classes().begin(), layout.classes().end()},
-                     .slots = options.experts.slots,
-                     .staging = options.experts.staging};
+  planned.request = {
+      .ram = std::move(ram),
+      .process = ResidentBytes() + kProcessReserve,
+      .weights = ModelWeights::BytesNeeded(checkpoint),
+      .kv = static_cast<double>(pages) * options.page_tokens * layers *
+            static_cast<double>(KvRowBytes(shape, options.kv_type)),
+      .disk_buffers =
+          DiskBufferBytes(options, layers * static_cast<double>(KvRowBytes(shape, options.kv_type))),
+      .scratch = cpu.ScratchBytes(shape, planned.dense, planned.expert_formats, options.mtp) +
+                 ChoiceBytes(options, shape),
+      .kv_bytes_per_token = shape.layers * KvRowBytes(shape, options.kv_type),
+      .expert_bytes = layout.layers() == 0
+                          ? 0
+                          : StoredExpertBytes(layout.Matrices(LayerId{shape.dense_layers}, ExpertId{0})),
+      .classes = {layout.classes().begin(), layout.classes().end()},
+      .slots = options.experts.slots,
+      .staging = options.experts.staging};
   MORAINE_ASSIGN_OR_RETURN(planned.plan, MakePlan(shape, planned.request));
   if (pages != planned.dense.pages) {
     return Fail(ErrorKind::kUsage,

@@ -294,6 +294,11 @@ void ExpertCache::BeginLayer(LayerId layer, const Routing& routing) {
   EndGuesses(layer, routing);
 }
 
+void ExpertCache::SetPrefetch(const PrefetchOptions& prefetch) {
+  guess_width_ = std::min(prefetch.width, checkpoint_->shape().top_k);
+  watchdog_ = PrefetchWatchdog(prefetch);
+}
+
 bool ExpertCache::WantsGuess(LayerId layer) {
   const Pool& pool = PoolOf(layer);
   return pool.table.slots() < pool.table.keys() && watchdog_.Ask();

@@ -88,6 +88,9 @@ class ExpertCache final : public TicketSource {
   /// that is needed now, as far as slots go.
   void LookAhead(LayerId layer, std::span<const int32_t> experts);
 
+  /// From the next step on. Between steps.
+  void SetPrefetch(const PrefetchOptions& prefetch);
+
   /// What the last Next gave out has run.
   void Release();
   /// The layer cannot go on: waits for its reads and lets go of its slots. What could not be read is a miss

@@ -32,6 +32,7 @@ std::vector<Need> FixedNeeds(const PlanRequest& r) {
                        static_cast<double>(r.weights[c])});
   }
   needs.push_back({"kv", r.kv});
+  if (r.disk_buffers > 0) needs.push_back({"disk buffers", r.disk_buffers});
   needs.push_back({"scratch", r.scratch});
   needs.push_back({"process", static_cast<double>(r.process)});
   return needs;

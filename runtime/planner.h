@@ -23,6 +23,7 @@ struct PlanRequest {
   int64_t process = 0;  // what the process holds before it loads, and its threads and libraries will
   std::array<int64_t, kTensorClasses> weights{};  // that stay resident (ModelWeights::BytesNeeded)
   double kv = 0;
+  double disk_buffers = 0;  // between KV pages and the drive
   double scratch = 0;
   int64_t kv_bytes_per_token = 0;
   int64_t expert_bytes = 0;        // of one routed expert as stored

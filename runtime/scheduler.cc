@@ -13,6 +13,7 @@
 #include "runtime/allowed_logits.h"
 #include "runtime/client_turns.h"
 #include "runtime/core/check.h"
+#include "runtime/disk_cache/disk_prefix.h"
 #include "runtime/prefix_cache.h"
 
 namespace moraine {
@@ -70,6 +71,7 @@ struct Request {
   GenerationUsage usage;
   Clock::time_point since = Clock::now();  // of waiting, prefill or decode
   int64_t served = 0;                      // turn of its last chunk
+  std::vector<Digest> on_drive;            // the prompt's blocks that can be read
   bool started = false;
   bool ended = false;
 
@@ -90,10 +92,9 @@ class Scheduler::Loop {
   Loop(std::unique_ptr<Engine> engine, const SchedulerOptions& options)
       : engine_(std::move(engine)),
         running_limit_(std::clamp(options.running, 1, engine_->options().sequences)),
-        queue_limit_(std::max(options.queue, 0)),
         chunk_(options.chunk > 0 ? std::min(options.chunk, engine_->options().prefill_chunk)
                                  : engine_->options().prefill_chunk),
-        thread_([this] { Run(); }) {}
+        queue_limit_(std::max(options.queue, 0)) {}
 
   ~Loop() {
     {
@@ -102,14 +103,19 @@ class Scheduler::Loop {
       CancelAll();
     }
     changed_.notify_all();
-    thread_.join();
+    if (thread_.joinable()) thread_.join();
   }
+
+  Status Begin(const DiskPrefixOptions& disk);
 
   Result<RequestId> Submit(GenerationRequest want, std::shared_ptr<GenerationSink> sink);
   void Cancel(RequestId id);
   Status Health() const;
   SchedulerStats stats() const;
   void Drain(std::chrono::milliseconds grace);
+  void Change(const SchedulerChanges& changes);
+  void Poke();
+  uint64_t Turns() const { return turns_done_; }
   const Engine& engine() const { return *engine_; }
 
  private:
@@ -123,18 +129,22 @@ class Scheduler::Loop {
   void DecodeAlone(std::span<const RequestPointer> batch);
   RequestPointer NextInPrompt() const;
   void PrefillOne();
+  void LoadBlock(Request& request);
   Status Score(Request& request, std::span<const int32_t> chunk);
   void Choose(const RequestPointer& request, std::span<const float> logits);
   std::span<const float> Allowed(const Request& request, std::span<const float> logits);
   void TakePages(const Request& request, int64_t tokens);
+  bool GivePagesBack();
   void Keep(Request& request);
   void End(const RequestPointer& request, Result<FinishReason> outcome);
   void EndWithError(const RequestPointer& request, const Error& error);
   void Publish();
+  void ApplyChanges();
+  void CountPrompt(int64_t rows, Clock::time_point begin);
+  void CountDecode(size_t rows, Clock::time_point begin, const EngineStats& before);
 
   const std::unique_ptr<Engine> engine_;
   const int32_t running_limit_;
-  const int32_t queue_limit_;
   const int32_t chunk_;
 
   mutable std::mutex mutex_;
@@ -142,6 +152,9 @@ class Scheduler::Loop {
   // Under the mutex.
   std::map<RequestId, RequestPointer> requests_;  // until OnDone has returned
   ClientTurns<RequestPointer> turns_;
+  int32_t queue_limit_;
+  std::optional<PrefetchOptions> prefetch_;  // to be set before the next step
+  bool poked_ = false;
   int64_t waiting_tokens_ = 0;
   RequestId next_id_ = 1;
   bool draining_ = false;
@@ -149,8 +162,11 @@ class Scheduler::Loop {
   std::optional<Error> dead_;
   SchedulerStats stats_;
 
+  std::atomic<uint64_t> turns_done_{0};
+
   // The thread's own.
   PrefixCache kept_;
+  std::unique_ptr<DiskPrefix> disk_;     // null: none; set before the thread begins
   std::vector<RequestPointer> running_;  // in the order they started
   std::vector<float> last_logits_;       // [V] of a scored prompt
   std::vector<float> masked_;            // [V], of what a request allows
@@ -206,6 +222,8 @@ Status Scheduler::Loop::Health() const {
 SchedulerStats Scheduler::Loop::stats() const {
   const std::lock_guard lock(mutex_);
   SchedulerStats stats = stats_;
+  stats.on_disk = disk_ != nullptr;
+  if (disk_ != nullptr) stats.disk = disk_->stats();
   stats.waiting = turns_.waiting();
   return stats;
 }
@@ -219,7 +237,8 @@ void Scheduler::Loop::Drain(std::chrono::milliseconds grace) {
   std::unique_lock lock(mutex_);
   draining_ = true;
   const auto idle = [this] { return requests_.empty(); };
-  if (grace.count() > 0 && changed_.wait_for(lock, grace, idle)) return;
+  const auto written = [&] { return idle() && (disk_ == nullptr || disk_->idle()); };
+  if (grace.count() > 0 && changed_.wait_for(lock, grace, written)) return;
   CancelAll();
   changed_.wait(lock, idle);
 }
@@ -228,14 +247,69 @@ void Scheduler::Loop::Run() {
   while (true) {
     {
       std::unique_lock lock(mutex_);
-      changed_.wait(lock, [this] { return stop_ || !requests_.empty(); });
-      if (requests_.empty()) return;
+      changed_.wait(lock, [this] {
+        return stop_ || poked_ || !requests_.empty() || (disk_ != nullptr && disk_->CanStep());
+      });
+      if (stop_ && requests_.empty()) return;
+      poked_ = false;
     }
+    ++turns_done_;
+    ApplyChanges();
     EndWhatIsOver();
     StartWaiting();
     Decode();
     PrefillOne();
+    if (disk_ != nullptr) disk_->Step();
   }
+}
+
+void Scheduler::Loop::Change(const SchedulerChanges& changes) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (changes.queue) queue_limit_ = std::max(*changes.queue, 0);
+    if (changes.prefetch) prefetch_ = changes.prefetch;
+  }
+  if (changes.retry_disk && disk_ != nullptr) disk_->Retry();
+}
+
+void Scheduler::Loop::Poke() {
+  {
+    const std::lock_guard lock(mutex_);
+    poked_ = true;
+  }
+  changed_.notify_all();
+}
+
+void Scheduler::Loop::ApplyChanges() {
+  std::optional<PrefetchOptions> prefetch;
+  {
+    const std::lock_guard lock(mutex_);
+    prefetch = std::exchange(prefetch_, std::nullopt);
+  }
+  if (prefetch) engine_->SetPrefetch(*prefetch);
+}
+
+void Scheduler::Loop::CountPrompt(int64_t rows, Clock::time_point begin) {
+  const double seconds = Since(begin);
+  const std::lock_guard lock(mutex_);
+  stats_.speed.prompt_rows += rows;
+  stats_.speed.prompt_seconds += seconds;
+}
+
+void Scheduler::Loop::CountDecode(size_t rows, Clock::time_point begin, const EngineStats& before) {
+  const double seconds = Since(begin);
+  const EngineStats after = engine_->stats();
+  const std::lock_guard lock(mutex_);
+  SchedulerSpeed& speed = stats_.speed;
+  speed.decode_rows += static_cast<int64_t>(rows);
+  speed.decode_seconds += seconds;
+  if (rows == 1) {
+    ++speed.alone_rows;
+    speed.alone_seconds += seconds;
+  }
+  speed.decode_hits += after.expert_hits - before.expert_hits;
+  speed.decode_misses += after.expert_misses - before.expert_misses;
+  speed.decode_nvme_bytes += after.nvme_bytes - before.nvme_bytes;
 }
 
 // Who was cancelled or is too late, waiting or running.
@@ -304,16 +378,23 @@ bool Scheduler::Loop::MakePlace() {
   return true;
 }
 
-// Gives it a sequence: a fresh one, or one that begins with what is kept. One token at least is left to
-// compute.
+// Gives it a sequence: a fresh one, or one that begins with what is kept. Where the drive has more than
+// memory, it begins at a block's begin. One token at least is left to compute.
 void Scheduler::Loop::Start(Request& request) {
   request.EndPhase(&request.usage.queue_seconds);
+  const auto prompt = std::span(std::as_const(request.tokens)).first(request.tokens.size() - 1);
   std::optional<PrefixCache::Match> match;
+  request.on_drive.clear();
   if (!request.want.prompt_logprobs) {
-    match = kept_.Find(request.want.client, std::span(request.tokens).first(request.tokens.size() - 1),
-                       engine_->options().page_tokens);
+    match = kept_.Find(request.want.client, prompt, engine_->options().page_tokens);
+    if (disk_ != nullptr && request.want.on_disk) request.on_drive = disk_->Find(request.want.client, prompt);
   }
-  request.sequence = match ? engine_->Fork(*match->sequence, match->length) : engine_->NewSequence();
+  int64_t length = match ? match->length : 0;
+  if (!request.on_drive.empty()) {
+    const int64_t block = disk_->block_tokens();
+    if (static_cast<int64_t>(request.on_drive.size()) * block > length) length = length / block * block;
+  }
+  request.sequence = length > 0 ? engine_->Fork(*match->sequence, length) : engine_->NewSequence();
   if (std::exchange(request.started, true)) return;
   request.sampler.Accept(request.tokens);
   request.usage.cached_tokens = request.done();
@@ -321,10 +402,15 @@ void Scheduler::Loop::Start(Request& request) {
   stats_.cached_tokens += request.done();
 }
 
-// Pages for the next step; what is kept makes room, oldest first.
+// What is kept makes room, oldest first, then what waits to be written.
+bool Scheduler::Loop::GivePagesBack() {
+  return kept_.DropOldest() || (disk_ != nullptr && disk_->DropOldest());
+}
+
+// Pages for the next step.
 void Scheduler::Loop::TakePages(const Request& request, int64_t tokens) {
   // A step fails with the numbers if there are still too few.
-  while (engine_->free_pages() < engine_->PagesFor(*request.sequence, tokens) && kept_.DropOldest()) {
+  while (engine_->free_pages() < engine_->PagesFor(*request.sequence, tokens) && GivePagesBack()) {
   }
 }
 
@@ -344,9 +430,12 @@ void Scheduler::Loop::Decode() {
       pages += engine_->PagesFor(*request->sequence, 1);
       inputs.push_back({&*request->sequence, {&request->tokens.back(), 1}});
     }
-    while (engine_->free_pages() < pages && kept_.DropOldest()) {
+    while (engine_->free_pages() < pages && GivePagesBack()) {
     }
+    const Clock::time_point begin = Clock::now();
+    const EngineStats before = engine_->stats();
     const auto logits = engine_->Step(inputs);
+    if (logits.has_value()) CountDecode(batch.size(), begin, before);
     Publish();
     if (!logits.has_value()) {
       const bool alone = batch.size() == 1 || logits.error().kind == ErrorKind::kDeviceLost;
@@ -383,6 +472,23 @@ RequestPointer Scheduler::Loop::NextInPrompt() const {
   return next;
 }
 
+// In place of a chunk. What cannot be had is computed, and all after it.
+void Scheduler::Loop::LoadBlock(Request& request) {
+  const int64_t block = disk_->block_tokens();
+  const int64_t begin = request.done();
+  TakePages(request, block);
+  if (!disk_->Load(request.on_drive[static_cast<size_t>(begin / block)], &*request.sequence)) {
+    request.on_drive.clear();
+    return;
+  }
+  if (request.usage.cached_tokens == begin) {
+    request.usage.cached_tokens += block;
+    const std::lock_guard lock(mutex_);
+    stats_.cached_tokens += block;
+  }
+  request.sink->OnPrefill(request.done(), request.prompt);
+}
+
 void Scheduler::Loop::PrefillOne() {
   const RequestPointer request = NextInPrompt();
   if (request == nullptr) return;
@@ -391,6 +497,9 @@ void Scheduler::Loop::PrefillOne() {
     const std::lock_guard lock(mutex_);
     turns_.Serve(request->want.client);
   }
+  if (disk_ != nullptr &&
+      request->done() < static_cast<int64_t>(request->on_drive.size()) * disk_->block_tokens())
+    return LoadBlock(*request);
   const int64_t count = std::min<int64_t>(chunk_, request->prompt - request->done());
   const bool last = request->done() + count == request->prompt;
   const auto chunk = std::span(std::as_const(request->tokens))
@@ -398,6 +507,7 @@ void Scheduler::Loop::PrefillOne() {
   TakePages(*request, count);
   Result<std::span<const float>> logits;
   Status done;
+  const Clock::time_point begin = Clock::now();
   if (request->want.prompt_logprobs) {
     done = Score(*request, chunk);
     logits = std::span<const float>(last_logits_);
@@ -408,11 +518,13 @@ void Scheduler::Loop::PrefillOne() {
   } else {
     done = engine_->Extend(&*request->sequence, chunk);
   }
+  if (done.has_value()) CountPrompt(count, begin);
   Publish();
   if (!done.has_value()) return EndWithError(request, done.error());
   {
     const std::lock_guard lock(mutex_);
     stats_.prompt_tokens += count;
+    if (last) ++stats_.speed.prompts;
   }
   request->sink->OnPrefill(request->done(), request->prompt);
   if (!last) return;
@@ -420,6 +532,11 @@ void Scheduler::Loop::PrefillOne() {
   const int64_t page = engine_->options().page_tokens;
   kept_.Keep(request->want.client, request->tokens,
              engine_->Fork(*request->sequence, request->prompt / page * page));
+  if (disk_ != nullptr && request->want.on_disk) {
+    disk_->Save(request->want.client,
+                std::span(std::as_const(request->tokens)).first(static_cast<size_t>(request->prompt)),
+                engine_->Fork(*request->sequence, request->prompt / page * page));
+  }
   request->EndPhase(&request->usage.prefill_seconds);
   Choose(request, *logits);
 }
@@ -536,11 +653,26 @@ void Scheduler::Loop::Publish() {
   stats_.engine = engine;
 }
 
+Status Scheduler::Loop::Begin(const DiskPrefixOptions& disk) {
+  if (disk.store != nullptr) {
+    const auto on_room = [this] {
+      { const std::lock_guard lock(mutex_); }
+      changed_.notify_all();
+    };
+    MORAINE_ASSIGN_OR_RETURN(disk_, DiskPrefix::Create(engine_.get(), chunk_, disk, on_room));
+  }
+  thread_ = std::thread([this] { Run(); });
+  return {};
+}
+
 Scheduler::Scheduler(std::unique_ptr<Loop> loop) : loop_(std::move(loop)) {}
 Scheduler::~Scheduler() = default;
 
-std::unique_ptr<Scheduler> Scheduler::Start(std::unique_ptr<Engine> engine, const SchedulerOptions& options) {
-  return std::unique_ptr<Scheduler>(new Scheduler(std::make_unique<Loop>(std::move(engine), options)));
+Result<std::unique_ptr<Scheduler>> Scheduler::Start(std::unique_ptr<Engine> engine,
+                                                    const SchedulerOptions& options) {
+  auto loop = std::make_unique<Loop>(std::move(engine), options);
+  MORAINE_RETURN_IF_ERROR(loop->Begin(options.disk));
+  return std::unique_ptr<Scheduler>(new Scheduler(std::move(loop)));
 }
 
 Result<RequestId> Scheduler::Submit(GenerationRequest request, std::shared_ptr<GenerationSink> sink) {
@@ -552,5 +684,8 @@ SchedulerStats Scheduler::stats() const { return loop_->stats(); }
 const ModelShape& Scheduler::shape() const { return loop_->engine().shape(); }
 int64_t Scheduler::context() const { return loop_->engine().context(); }
 void Scheduler::Drain(std::chrono::milliseconds grace) { loop_->Drain(grace); }
+void Scheduler::Change(const SchedulerChanges& changes) { loop_->Change(changes); }
+void Scheduler::Poke() { loop_->Poke(); }
+uint64_t Scheduler::Turns() const { return loop_->Turns(); }
 
 }  // namespace moraine

@@ -17,6 +17,9 @@
 // min_tokens, then without what its mask does not allow, and only then by the sampler's rules. A text that
 // its mask says is whole ends there (kStop), min_tokens or not. Log-probabilities are the model's own.
 //
+// With SchedulerOptions::disk, prompts are also kept on the drive (disk_cache/disk_prefix.h): there they
+// outlive the process and those that memory has no room for.
+//
 // A step that fails is run again for each of its sequences alone (a failed step leaves their lengths as they
 // were), so that only the request whose expert cannot be read ends with the error. A lost device ends all.
 //
@@ -35,6 +38,7 @@
 
 #include "runtime/core/result.h"
 #include "runtime/core/token_mask.h"
+#include "runtime/disk_cache/disk_prefix_options.h"
 #include "runtime/engine.h"
 #include "runtime/generate.h"
 #include "runtime/logprobs.h"
@@ -55,6 +59,7 @@ struct GenerationRequest {
   int32_t top_logprobs = -1;     // -1: no log-probabilities; else of the token and that many best
   bool prompt_logprobs = false;  // of the prompt's tokens too (OnPromptToken)
   std::string client;            // whose: turns are shared out between clients, cached prompts are not
+  bool on_disk = true;           // its prompt may be read from the drive and kept there
   std::optional<std::chrono::steady_clock::time_point> deadline;  // heeded between steps
 };
 
@@ -87,6 +92,28 @@ struct SchedulerOptions {
   int32_t running = 8;  // sequences at once; no more than the engine has
   int32_t queue = 64;   // requests that wait
   int32_t chunk = 0;    // rows of a prompt between two decode steps; 0: the engine's prefill_chunk
+  DiskPrefixOptions disk;
+};
+
+/// What may be changed while requests run; empty: stays.
+struct SchedulerChanges {
+  std::optional<int32_t> queue;
+  std::optional<PrefetchOptions> prefetch;
+  bool retry_disk = false;  // a drive that was full may not be any more
+};
+
+/// How fast steps were, since the start. A sequence that decodes alone is what a forecast is of.
+struct SchedulerSpeed {
+  int64_t prompts = 0;
+  int64_t prompt_rows = 0;  // computed, in steps that succeeded
+  double prompt_seconds = 0;
+  int64_t decode_rows = 0;  // of any number of sequences a step
+  double decode_seconds = 0;
+  int64_t alone_rows = 0;  // of steps with one
+  double alone_seconds = 0;
+  int64_t decode_hits = 0;
+  int64_t decode_misses = 0;
+  int64_t decode_nvme_bytes = 0;
 };
 
 struct SchedulerStats {
@@ -95,14 +122,18 @@ struct SchedulerStats {
   int64_t prompt_tokens = 0, completion_tokens = 0, cached_tokens = 0;
   int64_t steps = 0;
   EngineStats engine;  // as of the last step
+  SchedulerSpeed speed;
+  bool on_disk = false;
+  DiskPrefixStats disk;
 };
 
 using RequestId = uint64_t;
 
 class Scheduler {
  public:
-  /// Takes the engine; starts the thread.
-  static std::unique_ptr<Scheduler> Start(std::unique_ptr<Engine> engine, const SchedulerOptions& options);
+  /// Takes the engine; starts the thread. Errors are those of DiskPrefix::Create.
+  static Result<std::unique_ptr<Scheduler>> Start(std::unique_ptr<Engine> engine,
+                                                  const SchedulerOptions& options);
   /// Cancels everything, joins.
   ~Scheduler();
 
@@ -117,10 +148,18 @@ class Scheduler {
   Status Health() const;
   SchedulerStats stats() const;
 
+  /// Any thread; heeded before the next step.
+  void Change(const SchedulerChanges& changes);
+  /// Any thread. Asks the scheduler's thread for a sign of life; Turns has grown once it gave one, at the end
+  /// of the step under way.
+  void Poke();
+  uint64_t Turns() const;
+
   const ModelShape& shape() const;
   int64_t context() const;
 
-  /// Takes nothing new; returns when all is done or `grace` is over (then cancels the rest).
+  /// Takes nothing new; returns when all is done, prompts on the drive included, or `grace` is over (then
+  /// cancels the rest).
   void Drain(std::chrono::milliseconds grace);
 
  private:

@@ -32,15 +32,24 @@ void AddEngineFlags(CLI::App& command, EngineFlags* flags) {
 }
 
 Result<EngineOptions> MakeEngineOptions(const EngineFlags& flags) {
-  MORAINE_ASSIGN_OR_RETURN(const ResolvedPolicy resolved,
+  ResolvedPolicy resolved;
+  return MakeEngineOptions(flags, &resolved);
+}
+
+Result<EngineOptions> MakeEngineOptions(const EngineFlags& flags, ResolvedPolicy* out) {
+  MORAINE_ASSIGN_OR_RETURN(*out,
                            ResolveFlags(flags.policy, [](const char* name) { return std::getenv(name); }));
+  const ResolvedPolicy& resolved = *out;
   fmt::print(stderr, "{}", DescribePolicy(resolved));
   for (const std::string& notice : resolved.notices) fmt::print(stderr, "moraine: {}\n", notice);
   EngineOptions options;
   options.progress = ProgressBar("loading");
   ApplyPolicy(resolved.policy, &options);
   MORAINE_RETURN_IF_ERROR(ApplyProfile(resolved.policy, &options));
-  if (flags.serves) options.sequences = Narrow(resolved.policy.context.slots).value_or(kServedSequences);
+  if (flags.serves) {
+    options.sequences = Narrow(resolved.policy.context.slots).value_or(kServedSequences);
+    options.disk_prefix = resolved.policy.serve.prefix_disk.value_or(0) > 0;
+  }
   return options;
 }
 
@@ -50,6 +59,14 @@ Status ApplyProfile(const Policy& policy, EngineOptions* options) {
   if (!trace.has_value()) return Fail(trace.error(), "cache.profile");
   options->experts.eviction.profile = CountUses(trace->routing);
   return {};
+}
+
+PrefetchOptions PrefetchOf(const Policy::Prefetch& prefetch) {
+  PrefetchOptions options;
+  if (prefetch.mode == "next-gate") options.mode = PrefetchMode::kNextGate;
+  options.width = Narrow(prefetch.width).value_or(options.width);
+  options.least_useful = prefetch.min_useful.value_or(options.least_useful);
+  return options;
 }
 
 void ApplyPolicy(const Policy& policy, EngineOptions* options) {
@@ -70,9 +87,7 @@ void ApplyPolicy(const Policy& policy, EngineOptions* options) {
   experts.floor = Narrow(policy.cache.floor_ram);
   experts.second_touch = policy.cache.second_touch.value_or(false);
   experts.eviction = EvictionOf(policy.cache);
-  if (policy.prefetch.mode == "next-gate") experts.prefetch.mode = PrefetchMode::kNextGate;
-  experts.prefetch.width = Narrow(policy.prefetch.width).value_or(experts.prefetch.width);
-  experts.prefetch.least_useful = policy.prefetch.min_useful.value_or(experts.prefetch.least_useful);
+  experts.prefetch = PrefetchOf(policy.prefetch);
 
   StreamerOptions& streamer = experts.streamer;
   if (policy.io.backend == "uring") streamer.backend = StreamBackendKind::kUring;

@@ -27,6 +27,11 @@ void AddEngineFlags(CLI::App& command, EngineFlags* flags);
 /// Engine options from flags, environment and policy file: kUsage names what cannot be. Says on stderr what
 /// was set and which of it changes nothing; shows a loading bar on a terminal.
 Result<EngineOptions> MakeEngineOptions(const EngineFlags& flags);
+/// The same; `resolved` gets what was decided and by whom.
+Result<EngineOptions> MakeEngineOptions(const EngineFlags& flags, ResolvedPolicy* resolved);
+
+/// How experts are read ahead.
+PrefetchOptions PrefetchOf(const Policy::Prefetch& prefetch);
 
 /// The uses that policy pinned goes by: those of the trace that cache.profile names. Nothing without one. kIo
 /// names the file.

@@ -156,6 +156,7 @@ class FitCheck {
     }
     EngineOptions options;
     ApplyPolicy(resolved.policy, &options);
+    options.disk_prefix = resolved.policy.serve.prefix_disk.value_or(0) > 0;
     MORAINE_RETURN_IF_ERROR(ApplyProfile(resolved.policy, &options));
     return options;
   }

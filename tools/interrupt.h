@@ -8,7 +8,11 @@ namespace moraine::tools {
 void CatchInterrupts();
 /// True once a signal came in.
 bool Interrupted();
-/// Forgets it: the next question of a chat starts anew.
+/// From now on SIGHUP sets a flag instead of ending the process.
+void CatchHangups();
+/// True once for each time, or times, it came in since the last call.
+bool TakeHangup();
+/// Forgets an interrupt: the next question of a chat starts anew.
 void ClearInterrupt();
 
 }  // namespace moraine::tools

@@ -11,6 +11,8 @@
 #include <cstdlib>
 #include <filesystem>
 #include <memory>
+#include <mutex>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <thread>
@@ -18,6 +20,8 @@
 #include <vector>
 
 #include "runtime/core/file.h"
+#include "runtime/core/sha256.h"
+#include "runtime/disk_cache/block_store.h"
 #include "runtime/server/api.h"
 #include "runtime/server/http/http_server.h"
 #include "runtime/server/http/listen_socket.h"
@@ -25,15 +29,26 @@
 #include "tools/commands.h"
 #include "tools/engine_flags.h"
 #include "tools/interrupt.h"
+#include "tools/policy_reload.h"
+#include "tools/prediction.h"
 #include "tools/service_notify.h"
+#include "tools/user_file.h"
 
 namespace moraine::tools {
 namespace {
 
 constexpr int kDefaultPort = 8080;
+constexpr int kDefaultQueue = 64;
+constexpr double kDefaultGrace = 10;  // seconds
+// What a forecast is of until somebody has asked.
+constexpr int64_t kUsualPrompt = 512;
+constexpr int64_t kUsualAnswer = 128;
 constexpr int64_t kMostKeyBytes = 4096;
+constexpr int64_t kMostTokenizerBytes = int64_t{256} << 20;
 using Clock = std::chrono::steady_clock;
 constexpr std::chrono::seconds kStatusPause{1};    // between words to the service manager
+constexpr std::chrono::seconds kLoadPatience{60};  // asked of it at each, so that what hangs is ended
+constexpr int kWatchdogShare = 3;                  // of its interval: time for two more tries
 constexpr std::chrono::milliseconds kPoll{50};     // between looks at signals and the engine's health
 constexpr std::chrono::milliseconds kFlush{2000};  // for clients to read what is answered, at the end
 
@@ -47,9 +62,11 @@ struct Flags {
   std::vector<std::string> aliases;
   std::vector<std::string> hosts;
   std::vector<std::string> origins;
-  std::optional<int> slots;
-  int queue = 64;
-  double grace_s = 10;
+  // Texts of the policy's keys.
+  std::optional<std::string> slots;
+  std::optional<std::string> prefix_disk;
+  std::optional<std::string> queue;
+  std::optional<double> grace_s;
 };
 
 std::string DefaultSocket() {
@@ -147,17 +164,49 @@ void SayHow(const std::string& name, bool keyed) {
              name, where, keyed ? " -H \"Authorization: Bearer $MORAINE_API_KEY\"" : "");
 }
 
+// Who has another key, or turns text into other tokens, is to find nothing.
+Result<Digest> Realm(const std::string& model, const std::string& key) {
+  Sha256 sum;
+  sum.AddField(key);
+  for (const char* name : {"/tokenizer.json", "/tokenizer_config.json"}) {
+    MORAINE_ASSIGN_OR_RETURN(const std::string text, ReadText(model + name, kMostTokenizerBytes));
+    sum.AddField(text);
+  }
+  return sum.Finish();
+}
+
+// `cap` bytes of prompts in the user's cache folder; none where it is 0.
+Result<DiskPrefixOptions> DiskPrompts(const std::string& model, const std::string& key, int64_t cap) {
+  DiskPrefixOptions options;
+  if (cap == 0) return options;
+  const std::string folder = UserFile("XDG_CACHE_HOME", ".cache", "prompts");
+  if (folder.empty()) {
+    return Fail(
+        ErrorKind::kUsage,
+        "serve.prefix_disk: neither XDG_CACHE_HOME nor HOME says where; set one to a folder of yours");
+  }
+  MORAINE_RETURN_IF_ERROR(MakeFoldersOf(folder));
+  MORAINE_ASSIGN_OR_RETURN(options.store, BlockStore::Open(folder, cap));
+  MORAINE_ASSIGN_OR_RETURN(options.realm, Realm(model, key));
+  options.notice = [](const std::string& text) { fmt::print(stderr, "moraine: {}\n", text); };
+  return options;
+}
+
 class Service {
  public:
   explicit Service(Flags flags) : flags_(std::move(flags)) {}
 
   Status Run() {
     RaiseDescriptorLimit();
-    if (flags_.slots) flags_.engine.policy.set.push_back(fmt::format("context.slots={}", *flags_.slots));
+    SetKeys();
     flags_.engine.serves = true;
-    MORAINE_ASSIGN_OR_RETURN(EngineOptions options, MakeEngineOptions(flags_.engine));
+    MORAINE_ASSIGN_OR_RETURN(EngineOptions options, MakeEngineOptions(flags_.engine, &resolved_));
     MORAINE_ASSIGN_OR_RETURN(ModelText text, ModelText::Open(flags_.engine.model));
-    MORAINE_RETURN_IF_ERROR(Listen());
+    MORAINE_ASSIGN_OR_RETURN(std::string key, ApiKey(flags_.api_key_file));
+    MORAINE_ASSIGN_OR_RETURN(
+        disk_, DiskPrompts(flags_.engine.model, key, resolved_.policy.serve.prefix_disk.value_or(0)));
+    MORAINE_RETURN_IF_ERROR(Listen(std::move(key)));
+    CatchHangups();
     Status status = Load(std::move(options), std::move(text));
     if (status.has_value()) status = Wait();
     NotifyService("STOPPING=1\nSTATUS=stopping");
@@ -170,13 +219,24 @@ class Service {
   }
 
  private:
-  Status Listen() {
-    MORAINE_ASSIGN_OR_RETURN(std::string key, ApiKey(flags_.api_key_file));
+  // Flags of serve that are keys of a policy.
+  void SetKeys() {
+    std::vector<std::string>& set = flags_.engine.policy.set;
+    if (flags_.slots) set.push_back("context.slots=" + *flags_.slots);
+    if (flags_.prefix_disk) set.push_back("serve.prefix_disk=" + *flags_.prefix_disk);
+    if (flags_.queue) set.push_back("serve.queue=" + *flags_.queue);
+    if (flags_.grace_s) set.push_back(fmt::format("serve.grace={}s", *flags_.grace_s));
+  }
+
+  int32_t Queue() const { return static_cast<int32_t>(resolved_.policy.serve.queue.value_or(kDefaultQueue)); }
+
+  Status Listen(std::string key) {
     MORAINE_ASSIGN_OR_RETURN(std::vector<ListenSocket> sockets, OpenSockets(flags_));
     std::vector<std::string> names;
+    names.reserve(sockets.size());
     for (const ListenSocket& socket : sockets) names.push_back(socket.name());
     const bool keyed = !key.empty();
-    api_ = std::make_unique<Api>(ApiOptions{.names = Names(flags_)});
+    api_ = std::make_unique<Api>(ApiOptions{.names = Names(flags_), .reload = [this] { return Reload(); }});
     HttpServerOptions options{.access = {.key = std::move(key),
                                          .hosts = flags_.hosts,
                                          .origins = flags_.origins,
@@ -200,43 +260,132 @@ class Service {
       api_->SetProgress(done, total);
       if (Clock::now() - said >= kStatusPause) {
         said = Clock::now();
-        NotifyService(fmt::format(
-            "STATUS=loading: {:.0f} %",
-            100.0 * static_cast<double>(done) / static_cast<double>(std::max<int64_t>(total, 1))));
+        NotifyService(
+            fmt::format("STATUS=loading: {:.0f} %\nEXTEND_TIMEOUT_USEC={}",
+                        100.0 * static_cast<double>(done) / static_cast<double>(std::max<int64_t>(total, 1)),
+                        std::chrono::microseconds(kLoadPatience).count()));
       }
       return show(done, total);
     };
-    const SchedulerOptions scheduling{.running = options.sequences, .queue = flags_.queue};
+    const SchedulerOptions scheduling{.running = options.sequences, .queue = Queue(), .disk = disk_};
     MORAINE_ASSIGN_OR_RETURN(std::unique_ptr<Engine> engine, Engine::Open(flags_.engine.model, options));
     for (const std::string& notice : engine->Notices()) fmt::print(stderr, "notice: {}\n", notice);
+    predictor_ = Predictor::Create(*engine, flags_.engine.model, /*forced=*/false);
     MORAINE_ASSIGN_OR_RETURN(auto model, ServedModel::Make(std::move(text), std::move(engine), scheduling));
     fmt::print(stderr, "{}\nmoraine: ready; {} sequence(s) at once, {} may wait\n", model->describe,
-               model->slots, flags_.queue);
+               model->slots, Queue());
+    if (predictor_)
+      model->predict = [this](const SchedulerStats& stats) { return PredictionJson(Predict(stats)).dump(); };
     api_->SetModel(std::move(model));
+    SetDefaults();
     NotifyService("READY=1\nSTATUS=ready");
     return {};
   }
 
+  // Of prompts and answers as long as those so far, or as long as is usual.
+  Prediction Predict(const SchedulerStats& stats) const {
+    const int64_t prompts = stats.speed.prompts;
+    if (prompts == 0) return predictor_->Predict(kUsualPrompt, kUsualAnswer);
+    return predictor_->Predict(stats.speed.prompt_rows / prompts, stats.completion_tokens / prompts);
+  }
+
+  void SetDefaults() {
+    GenerationDefaults defaults = api_->model()->defaults;
+    const Policy::Serve& serve = resolved_.policy.serve;
+    if (serve.temperature) {
+      defaults.temperature = static_cast<float>(*serve.temperature);
+      defaults.do_sample = *serve.temperature > 0;
+    }
+    if (serve.top_p) defaults.top_p = static_cast<float>(*serve.top_p);
+    api_->SetDefaults(defaults);
+  }
+
+  // What is wrong changes nothing.
+  Result<std::string> Reload() {
+    const std::lock_guard lock(reload_);
+    NotifyService(fmt::format(
+        "RELOADING=1\nMONOTONIC_USEC={}\nSTATUS=reading the policy again",
+        std::chrono::duration_cast<std::chrono::microseconds>(Clock::now().time_since_epoch()).count()));
+    auto report = FollowPolicy();
+    NotifyService("READY=1\nSTATUS=ready");
+    if (!report.has_value())
+      fmt::print(stderr, "moraine: the policy stays as it is: {}\n", report.error().message);
+    return report;
+  }
+
+  Result<std::string> FollowPolicy() {
+    MORAINE_ASSIGN_OR_RETURN(
+        const ResolvedPolicy now,
+        ResolveFlags(flags_.engine.policy, [](const char* name) { return std::getenv(name); }));
+    const std::vector<PolicyChange> changes = PolicyChanges(resolved_, now);
+    resolved_ = WithLiveChanges(resolved_, now);
+    const Policy& policy = resolved_.policy;
+    if (disk_.store != nullptr) disk_.store->SetCap(policy.serve.prefix_disk.value_or(0));
+    api_->model()->scheduler->Change(
+        {.queue = Queue(), .prefetch = PrefetchOf(policy.prefetch), .retry_disk = true});
+    SetDefaults();
+    fmt::print(stderr, "moraine: {}\n", PolicyChangesText(changes));
+    return PolicyChangesJson(changes);
+  }
+
   // Until a signal, or until the engine can do no more: then its error, and with it the exit code.
-  Status Wait() const {
+  Status Wait() {
+    Scheduler& scheduler = *api_->model()->scheduler;
+    const auto watchdog = WatchdogInterval();
+    uint64_t turns = scheduler.Turns();
+    Clock::time_point asked = Clock::now();
+    scheduler.Poke();
     while (!Interrupted()) {
-      MORAINE_RETURN_IF_ERROR(api_->model()->scheduler->Health());
+      MORAINE_RETURN_IF_ERROR(scheduler.Health());
+      if (TakeHangup()) (void)Reload();
+      // Fed only when the engine's thread has moved since it was asked to.
+      if (watchdog && Clock::now() - asked >= *watchdog / kWatchdogShare && scheduler.Turns() != turns) {
+        NotifyService("WATCHDOG=1");
+        turns = scheduler.Turns();
+        asked = Clock::now();
+        scheduler.Poke();
+      }
       std::this_thread::sleep_for(kPoll);
     }
     return {};
   }
 
+  // Against what was expected, as run and bench do.
+  void Compare(const SchedulerStats& stats) const {
+    const SchedulerSpeed& speed = stats.speed;
+    if (!predictor_ || speed.alone_rows < kLeastTokens) return;
+    const auto per = [](int64_t part, double whole) {
+      return whole > 0 ? static_cast<double>(part) / whole : 0;
+    };
+    const RunFigures measured = {
+        .decode_tok_s = per(speed.alone_rows, speed.alone_seconds),
+        .prefill_tok_s = per(speed.prompt_rows, speed.prompt_seconds),
+        .hit_rate = per(speed.decode_hits, static_cast<double>(speed.decode_hits + speed.decode_misses)),
+        .nvme_bytes_per_token = per(speed.decode_nvme_bytes, static_cast<double>(speed.decode_rows))};
+    const Prediction prediction = Predict(stats);
+    fmt::print(stderr, "{}\n", PredictionText(prediction, measured));
+    AppendHistory(HistoryPath(), "serve", flags_.engine.model, prediction, measured);
+  }
+
   void Stop() {
     api_->SetDraining();
     if (ServedModel* model = api_->model()) {
-      fmt::print(stderr, "moraine: stopping; answers under way have {:g} s (again: at once)\n",
-                 flags_.grace_s);
-      model->scheduler->Drain(std::chrono::milliseconds(static_cast<int64_t>(1000 * flags_.grace_s)));
+      const double grace = [this] {
+        const std::lock_guard lock(reload_);
+        return resolved_.policy.serve.grace.value_or(kDefaultGrace);
+      }();
+      fmt::print(stderr, "moraine: stopping; answers under way have {:g} s (again: at once)\n", grace);
+      model->scheduler->Drain(std::chrono::milliseconds(static_cast<int64_t>(1000 * grace)));
+      Compare(model->scheduler->stats());
     }
     server_->Stop(kFlush);
   }
 
   Flags flags_;
+  std::mutex reload_;
+  ResolvedPolicy resolved_;  // what runs; under reload_ once the model is there
+  DiskPrefixOptions disk_;
+  std::optional<Predictor> predictor_;
   std::unique_ptr<Api> api_;
   std::unique_ptr<HttpServer> server_;  // goes first
 };
@@ -276,6 +425,11 @@ void AddServe(CLI::App& app, int* exit_code) {
   command->add_option("--slots", flags->slots, "Sequences at once, each with a whole context (default: 4)")
       ->check(CLI::Range(1, 1024))
       ->envname("MORAINE_SLOTS");
+  command
+      ->add_option(
+          "--prefix-disk", flags->prefix_disk,
+          "Keep prompts on the drive for after a restart, at most so much, e.g. 32GiB (default: none)")
+      ->envname("MORAINE_PREFIX_DISK");
   command->add_option("--queue", flags->queue, "Requests that may wait (default: 64)")
       ->check(CLI::Range(0, 100000))
       ->envname("MORAINE_QUEUE");

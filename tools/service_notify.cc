@@ -7,7 +7,9 @@
 #include <unistd.h>
 
 #include <charconv>
+#include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <optional>
@@ -21,10 +23,10 @@ namespace {
 constexpr int kFirstFd = 3;
 constexpr int kMostFds = 64;
 
-std::optional<int> Number(const char* name) {
+std::optional<int64_t> Number(const char* name) {
   const char* text = std::getenv(name);
   if (text == nullptr) return std::nullopt;
-  int number = 0;
+  int64_t number = 0;
   const char* end = text + std::strlen(text);
   const auto [next, error] = std::from_chars(text, end, number);
   return error == std::errc() && next == end ? std::optional(number) : std::nullopt;
@@ -49,6 +51,13 @@ void NotifyService(const std::string& lines) {
   const auto size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + length);
   // A manager that does not listen is no reason to stop.
   (void)::sendto(fd.get(), lines.data(), lines.size(), MSG_NOSIGNAL, reinterpret_cast<sockaddr*>(&to), size);
+}
+
+std::optional<std::chrono::microseconds> WatchdogInterval() {
+  const auto microseconds = Number("WATCHDOG_USEC");
+  if (!microseconds || *microseconds <= 0) return std::nullopt;
+  if (std::getenv("WATCHDOG_PID") != nullptr && Number("WATCHDOG_PID") != ::getpid()) return std::nullopt;
+  return std::chrono::microseconds(*microseconds);
 }
 
 Result<std::vector<int>> TakeListenFds() {

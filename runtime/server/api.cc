@@ -20,6 +20,7 @@
 #include "runtime/server/openai/responses_format.h"
 #include "runtime/server/openai/responses_request.h"
 #include "runtime/server/openapi.h"
+#include "runtime/server/plan_report.h"
 #include "runtime/text/detokenizer.h"
 
 namespace moraine {
@@ -72,6 +73,7 @@ const std::vector<Api::Route>& Api::Routes() {
       {"GET", "/v1/models", &Api::Models, false, false},
       {"GET", "/props", &Api::Props, true, false},
       {"GET", "/plan", &Api::Plan, true, false},
+      {"POST", "/policy", &Api::Policy, true, true},
       {"GET", "/tokenizer_info", &Api::TokenizerInfo, true, false},
       {"POST", "/tokenize", &Api::Tokenize, true, true},
       {"POST", "/detokenize", &Api::Detokenize, true, true},
@@ -104,7 +106,12 @@ void Api::SetProgress(int64_t done, int64_t total) {
 
 void Api::SetModel(std::unique_ptr<ServedModel> model) {
   owned_ = std::move(model);
+  SetDefaults(owned_->defaults);
   model_ = owned_.get();
+}
+
+void Api::SetDefaults(const GenerationDefaults& defaults) {
+  defaults_ = std::make_shared<const GenerationDefaults>(defaults);
 }
 
 uint64_t Api::Random() {
@@ -255,7 +262,20 @@ void Api::Props(const HttpRequest&, const Responder& responder) {
 }
 
 void Api::Plan(const HttpRequest&, const Responder& responder) {
-  responder->Send({.body = model_.load()->plan_json});
+  responder->Send({.body = PlanWithSpeed(*model_.load())});
+}
+
+// Who may write the file may have it read again; nobody else need be able to.
+void Api::Policy(const HttpRequest& request, const Responder& responder) {
+  if (!request.local_socket) {
+    return Reject(responder, {.status = 403,
+                              .code = "unix_socket_only",
+                              .param = "",
+                              .message = "the policy is read again only over the server's Unix socket"});
+  }
+  auto report = options_.reload();
+  if (!report.has_value()) return Reject(responder, FromError(report.error()));
+  responder->Send({.body = *std::move(report)});
 }
 
 void Api::TokenizerInfo(const HttpRequest&, const Responder& responder) {
@@ -341,13 +361,14 @@ GenerationRequest Api::MakeRequest(const GenerationFields& fields, std::vector<i
   const ServedModel& model = *model_;
   GenerationRequest request;
   request.prompt = std::move(prompt);
-  request.sampling = SamplingOf(fields, model.defaults, seed, index);
+  request.sampling = SamplingOf(fields, *defaults_.load(), seed, index);
   request.max_tokens = fields.max_tokens;
   request.min_tokens = fields.min_tokens;
   if (!fields.ignore_eos) request.stop_tokens = model.scheduler->shape().eos_tokens;
   request.logit_bias = fields.logit_bias;
   request.top_logprobs = fields.top_logprobs;
   // Cached prompts are shared within a client: one that is nobody's finds none.
+  request.on_disk = fields.cache_prompt;
   request.client = fields.cache_prompt ? http.client + "/" + fields.user : http.id;
   return request;
 }

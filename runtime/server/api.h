@@ -25,6 +25,9 @@ struct ChatRequest;
 
 struct ApiOptions {
   std::vector<std::string> names;  // the model's, the first in answers; at least one
+  /// POST /policy: reads the policy again; gives what has changed, as a JSON object. Called on a thread of
+  /// the Api's own. Required.
+  std::function<Result<std::string>()> reload;
 };
 
 /// Any thread may call anything; nothing blocks. Before SetModel every endpoint that needs the model answers
@@ -47,6 +50,8 @@ class Api {
   void SetProgress(int64_t done, int64_t total);
   /// Once.
   void SetModel(std::unique_ptr<ServedModel> model);
+  /// Any thread: what requests get that do not say, from the next one on.
+  void SetDefaults(const GenerationDefaults& defaults);
   /// From now on no new text: 503.
   void SetDraining() { draining_ = true; }
   /// For /metrics; borrowed, until the server ends.
@@ -78,6 +83,7 @@ class Api {
   void Metrics(const HttpRequest& request, const Responder& responder);
   void Props(const HttpRequest& request, const Responder& responder);
   void Plan(const HttpRequest& request, const Responder& responder);
+  void Policy(const HttpRequest& request, const Responder& responder);
   void TokenizerInfo(const HttpRequest& request, const Responder& responder);
   void Tokenize(const HttpRequest& request, const Responder& responder);
   void Detokenize(const HttpRequest& request, const Responder& responder);
@@ -96,6 +102,7 @@ class Api {
   std::atomic<const HttpCounters*> counters_{nullptr};
   std::atomic<int64_t> done_{0}, total_{0};
   std::atomic<bool> draining_{false};
+  std::atomic<std::shared_ptr<const GenerationDefaults>> defaults_;
   std::mutex random_mutex_;
   std::mt19937_64 random_{std::random_device()()};
   std::unique_ptr<ServedModel> owned_;

@@ -18,6 +18,18 @@ std::string Counter(const char* name, const char* help, int64_t value) {
   return One("counter", name, help, value);
 }
 
+std::string DiskText(const DiskPrefixStats& stats) {
+  return Counter("prefix_disk_hit_tokens_total", "Tokens of prompts read from the drive, not computed",
+                 stats.hit_tokens) +
+         Counter("prefix_disk_read_bytes_total", "Of cached prompts, read from the drive", stats.read_bytes) +
+         Counter("prefix_disk_written_bytes_total", "Of cached prompts, written to the drive",
+                 stats.written_bytes) +
+         Counter("prefix_disk_broken_total", "Blocks that did not pass their checksums and were removed",
+                 stats.broken) +
+         Counter("prefix_disk_removed_total", "Blocks removed to keep to the cap", stats.removed) +
+         Gauge("prefix_disk_bytes", "Of cached prompts, on the drive", stats.bytes);
+}
+
 std::string SchedulerText(const SchedulerStats& stats) {
   const EngineStats& engine = stats.engine;
   return Gauge("num_requests_running", "Requests with a sequence of their own", stats.running) +
@@ -39,7 +51,8 @@ std::string SchedulerText(const SchedulerStats& stats) {
          Counter("expert_guesses_total", "Experts read ahead", engine.guesses) +
          Counter("expert_guesses_used_total", "Of them, used", engine.guesses_used) +
          Counter("read_retries_total", "Reads made again after an error or a short count",
-                 engine.read_retries);
+                 engine.read_retries) +
+         (stats.on_disk ? DiskText(stats.disk) : "");
 }
 
 }  // namespace

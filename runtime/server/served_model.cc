@@ -46,12 +46,13 @@ Result<std::unique_ptr<ServedModel>> ServedModel::Make(ModelText text, std::uniq
                                                 .bos = std::nullopt,
                                                 .defaults = engine->generation(),
                                                 .plan_json = PlanJson(engine->shape(), engine->plan()),
+                                                .predict = {},
                                                 .describe = engine->Describe(),
                                                 .slots = options.running,
                                                 .tokens = std::move(tokens),
                                                 .scheduler = nullptr});
   if (made->text.config.add_bos_token) made->bos = made->text.tokenizer->TokenId(made->text.config.bos_token);
-  made->scheduler = Scheduler::Start(std::move(engine), options);
+  MORAINE_ASSIGN_OR_RETURN(made->scheduler, Scheduler::Start(std::move(engine), options));
   return made;
 }
 

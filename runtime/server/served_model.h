@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -36,6 +37,8 @@ struct ServedModel {
   std::optional<int32_t> bos;  // to put before plain prompts
   GenerationDefaults defaults;
   std::string plan_json;
+  /// What was expected, of prompts and answers as long as those so far: a JSON object. May be empty.
+  std::function<std::string(const SchedulerStats&)> predict;
   std::string describe;
   int32_t slots = 1;
   /// For masks; an error where the vocabulary cannot spell all of JSON. It and what masks remember (6 MiB,
@@ -43,7 +46,7 @@ struct ServedModel {
   Result<std::unique_ptr<TokenTable>> tokens;
   std::unique_ptr<Scheduler> scheduler;
 
-  /// Takes an engine. kModel: tokenizer and model do not belong together.
+  /// Takes an engine. kModel: tokenizer and model do not belong together; the scheduler's errors.
   static Result<std::unique_ptr<ServedModel>> Make(ModelText text, std::unique_ptr<Engine> engine,
                                                    const SchedulerOptions& options);
 

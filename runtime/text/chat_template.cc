@@ -2,7 +2,7 @@
 
 #include <fmt/core.h>
 
-#include "runtime/text/sha256.h"
+#include "runtime/core/sha256.h"
 #include "runtime/text/templates/renderer.h"
 #include "runtime/text/tokenizer_config.h"
 

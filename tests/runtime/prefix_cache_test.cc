@@ -41,7 +41,7 @@ class PrefixCacheTest : public ::testing::Test {
              const std::string& folder = Golden("v3-fp8").folder()) {
     engine_ = engine;
     folder_ = folder;
-    scheduler_ = Scheduler::Start(Open(folder, engine), options);
+    scheduler_ = Scheduler::Start(Open(folder, engine), options).value();
   }
   static GenerationRequest Greedy(std::vector<int32_t> prompt, int64_t tokens, std::string client) {
     GenerationRequest request;

@@ -44,7 +44,7 @@ class SchedulerFaults : public ::testing::Test {
     };
     auto engine = Engine::Open(golden_.folder(), options);
     EXPECT_TRUE(engine.has_value()) << engine.error().message;
-    return Scheduler::Start(*std::move(engine), {});
+    return Scheduler::Start(*std::move(engine), {}).value();
   }
   GenerationRequest Greedy(int32_t first, int64_t tokens) const {
     GenerationRequest request;

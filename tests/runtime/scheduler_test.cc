@@ -39,7 +39,7 @@ class SchedulerTest : public ::testing::Test {
 
   void Start(const SchedulerOptions& options = {}, const EngineOptions& engine = {.sequences = 8},
              const std::string& folder = Golden("v3-fp8").folder()) {
-    scheduler_ = Scheduler::Start(Open(folder, engine), options);
+    scheduler_ = Scheduler::Start(Open(folder, engine), options).value();
   }
   // `count` of the golden text's tokens from `first` on, and round again.
   static std::vector<int32_t> Ids(size_t first, size_t count) {

@@ -38,6 +38,7 @@ ServedProcess::ServedProcess(const std::string& model, ServedOptions options) {
     const int fd = ::open(err.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0600);
     ::dup2(fd, STDOUT_FILENO);
     ::dup2(fd, STDERR_FILENO);
+    ::setenv("XDG_STATE_HOME", folder_.path().c_str(), 1);
     for (std::string& variable : options.environment) ::putenv(variable.data());
     if (options.prepare) options.prepare();
     ::alarm(options.limit_s);  // survives exec

@@ -7,9 +7,9 @@
 #include <iterator>
 #include <sstream>
 
+#include "runtime/core/sha256.h"
 #include "runtime/text/byte_alphabet.h"
 #include "runtime/text/pre_tokenizer.h"
-#include "runtime/text/sha256.h"
 #include "runtime/text/utf8.h"
 
 namespace moraine {

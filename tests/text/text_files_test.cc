@@ -1,8 +1,8 @@
 // The small pieces around the tokenizer: the digest, Python's JSON, tokenizer_config.json.
 #include <gtest/gtest.h>
 
+#include "runtime/core/sha256.h"
 #include "runtime/text/python_json.h"
-#include "runtime/text/sha256.h"
 #include "runtime/text/tokenizer_config.h"
 #include "tests/text/support.h"
 

@@ -6,7 +6,7 @@
 #include <array>
 #include <cstdint>
 
-#include "runtime/text/sha256.h"
+#include "runtime/core/sha256.h"
 
 namespace moraine {
 namespace {

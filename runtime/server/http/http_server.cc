@@ -276,12 +276,13 @@ class Responder : public HttpResponder {
 // One client. The server's thread only.
 class Connection : public std::enable_shared_from_this<Connection> {
  public:
-  Connection(std::shared_ptr<HttpCore> core, Socket socket, std::string client, bool check_host)
+  Connection(std::shared_ptr<HttpCore> core, Socket socket, std::string client, const ListenSocket& listener)
       : core_(std::move(core)),
         socket_(std::move(socket)),
         timer_(core_->io),
         client_(std::move(client)),
-        check_host_(check_host) {
+        local_socket_(listener.is_unix()),
+        check_host_(!listener.is_unix() && listener.is_local()) {
     core_->open.insert(this);
     core_->counters.open = static_cast<int64_t>(core_->open.size());
     const std::lock_guard lock(core_->mutex);
@@ -526,6 +527,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
     request.body = std::move(message.body());
     request.id = fmt::format("req-{:016x}", core_->random());
     request.client = client_;
+    request.local_socket = local_socket_;
     const std::string& key = core_->options.access.key;
     request.keyed = key.empty() || !CheckAccess({.key = key}, KeyFacts(message));
     exchange_ = std::make_shared<Exchange>(
@@ -624,6 +626,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   Socket socket_;
   asio::steady_timer timer_;
   const std::string client_;
+  const bool local_socket_;
   const bool check_host_;
   Phase phase_ = Phase::kIdle;
   std::optional<http::request_parser<http::string_body>> parser_;
@@ -672,9 +675,7 @@ void Accepted(const std::shared_ptr<HttpCore>& core, const ListenSocket& listene
     ::setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     client = AddressOf(fd);
   }
-  std::make_shared<Connection>(core, std::move(socket), std::move(client),
-                               !listener.is_unix() && listener.is_local())
-      ->Start();
+  std::make_shared<Connection>(core, std::move(socket), std::move(client), listener)->Start();
 }
 
 void AcceptNext(const std::shared_ptr<HttpCore>& core, size_t index) {

@@ -36,9 +36,10 @@ struct HttpRequest {
   std::string path;    // as sent, without the query
   std::string content_type;
   std::string body;
-  std::string id;      // "req-" and 16 hexadecimal digits; X-Request-Id of the answer
-  std::string client;  // "uid:1000" or the peer's address
-  bool keyed = false;  // the right key came with it, or none is asked for
+  std::string id;             // "req-" and 16 hexadecimal digits; X-Request-Id of the answer
+  std::string client;         // "uid:1000" or the peer's address
+  bool local_socket = false;  // it came over a Unix socket
+  bool keyed = false;         // the right key came with it, or none is asked for
 };
 
 struct HttpResponse {
