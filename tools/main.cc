@@ -26,6 +26,7 @@ int main(int argc, char** argv) {
   moraine::tools::AddFitCheck(app, &exit_code);
   moraine::tools::AddRun(app, &exit_code);
   moraine::tools::AddServe(app, &exit_code);
+  moraine::tools::AddChat(app, &exit_code);
   moraine::tools::AddInspect(app, &exit_code);
   moraine::tools::AddLogits(app, &exit_code);
   moraine::tools::AddPack(app, &exit_code);

@@ -2,13 +2,10 @@
 #include <fmt/core.h>
 #include <signal.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
-#include <cstdlib>
 #include <filesystem>
 #include <memory>
 #include <optional>
@@ -17,7 +14,6 @@
 #include <utility>
 #include <vector>
 
-#include "runtime/core/file.h"
 #include "runtime/server/api.h"
 #include "runtime/server/http/http_server.h"
 #include "runtime/server/http/listen_socket.h"
@@ -25,13 +21,13 @@
 #include "tools/commands.h"
 #include "tools/engine_flags.h"
 #include "tools/interrupt.h"
+#include "tools/server_access.h"
 #include "tools/service_notify.h"
 
 namespace moraine::tools {
 namespace {
 
 constexpr int kDefaultPort = 8080;
-constexpr int64_t kMostKeyBytes = 4096;
 using Clock = std::chrono::steady_clock;
 constexpr std::chrono::seconds kStatusPause{1};    // between words to the service manager
 constexpr std::chrono::milliseconds kPoll{50};     // between looks at signals and the engine's health
@@ -51,12 +47,6 @@ struct Flags {
   int queue = 64;
   double grace_s = 10;
 };
-
-std::string DefaultSocket() {
-  const char* runtime = std::getenv("XDG_RUNTIME_DIR");
-  if (runtime != nullptr && runtime[0] == '/') return fmt::format("{}/moraine/serve.sock", runtime);
-  return fmt::format("/tmp/moraine-{}/serve.sock", ::geteuid());
-}
 
 Result<std::vector<ListenAddress>> Addresses(const Flags& flags) {
   std::vector<std::string> texts = flags.listen;
@@ -91,30 +81,6 @@ Result<std::vector<ListenSocket>> OpenSockets(const Flags& flags) {
     sockets.push_back(std::move(socket));
   }
   return sockets;
-}
-
-// From a file, so that it is in no list of processes; else from the environment.
-Result<std::string> ApiKey(const std::string& file) {
-  std::string key;
-  if (!file.empty()) {
-    auto text = ReadText(file, kMostKeyBytes);
-    if (!text.has_value()) return Fail(ErrorKind::kUsage, "--api-key-file: " + text.error().message);
-    key = std::move(*text);
-    struct stat found = {};
-    if (::stat(file.c_str(), &found) == 0 && (found.st_mode & (S_IRGRP | S_IROTH)) != 0)
-      fmt::print(stderr, "moraine: {}: others can read the key; chmod 600 it\n", file);
-  } else if (const char* variable = std::getenv("MORAINE_API_KEY")) {
-    key = variable;
-  }
-  const auto is_space = [](char c) { return c == ' ' || c == '\n' || c == '\r' || c == '\t'; };
-  while (!key.empty() && is_space(key.back())) key.pop_back();
-  while (!key.empty() && is_space(key.front())) key.erase(0, 1);
-  if (key.empty() && !file.empty())
-    return Fail(ErrorKind::kUsage, fmt::format("--api-key-file {}: there is no key in it", file));
-  for (const char c : key) {
-    if (c <= ' ' || c > '~') return Fail(ErrorKind::kUsage, "the API key holds other than printable ASCII");
-  }
-  return key;
 }
 
 std::vector<std::string> Names(const Flags& flags) {
