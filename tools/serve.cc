@@ -46,6 +46,7 @@ struct Flags {
   std::optional<int> slots;
   int queue = 64;
   double grace_s = 10;
+  bool ui = false;
 };
 
 Result<std::vector<ListenAddress>> Addresses(const Flags& flags) {
@@ -113,6 +114,13 @@ void SayHow(const std::string& name, bool keyed) {
              name, where, keyed ? " -H \"Authorization: Bearer $MORAINE_API_KEY\"" : "");
 }
 
+void SayPage(const std::vector<std::string>& names) {
+  for (const std::string& name : names) {
+    if (!name.starts_with("unix:")) return fmt::print(stderr, "moraine: the page: http://{}/\n", name);
+  }
+  fmt::print(stderr, "moraine: --ui: browsers cannot reach a Unix socket; add --port 8080\n");
+}
+
 class Service {
  public:
   explicit Service(Flags flags) : flags_(std::move(flags)) {}
@@ -142,11 +150,12 @@ class Service {
     std::vector<std::string> names;
     for (const ListenSocket& socket : sockets) names.push_back(socket.name());
     const bool keyed = !key.empty();
-    api_ = std::make_unique<Api>(ApiOptions{.names = Names(flags_)});
+    api_ = std::make_unique<Api>(ApiOptions{.names = Names(flags_), .page = flags_.ui});
     HttpServerOptions options{.access = {.key = std::move(key),
                                          .hosts = flags_.hosts,
                                          .origins = flags_.origins,
-                                         .open_paths = Api::OpenPaths()},
+                                         .open_paths = Api::OpenPaths(),
+                                         .own_page = flags_.ui},
                               .error_body = Api::ServerErrorBody};
     MORAINE_ASSIGN_OR_RETURN(
         server_,
@@ -156,6 +165,7 @@ class Service {
                           }));
     api_->SetCounters(&server_->counters());
     for (const std::string& name : names) SayHow(name, keyed);
+    if (flags_.ui) SayPage(names);
     return {};
   }
 
@@ -249,6 +259,8 @@ void AddServe(CLI::App& app, int* exit_code) {
       ->add_option("--grace", flags->grace_s, "Seconds for answers under way when told to stop (default: 10)")
       ->check(CLI::Range(0.0, 86400.0))
       ->envname("MORAINE_GRACE");
+  command->add_flag("--ui", flags->ui, "Show browsers a page at /: a chat, and how the tiers are used")
+      ->envname("MORAINE_UI");
   command->callback([flags, exit_code] {
     CatchInterrupts();
     ::signal(SIGPIPE, SIG_IGN);

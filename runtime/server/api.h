@@ -23,6 +23,7 @@ struct AnswerPlan;
 
 struct ApiOptions {
   std::vector<std::string> names;  // the model's, the first in answers; at least one
+  bool page = false;               // answer "/" with a page for browsers
 };
 
 /// Any thread may call anything; nothing blocks. Before SetModel every endpoint that needs the model answers
@@ -36,7 +37,7 @@ class Api {
   /// For HttpServer::Start.
   void Handle(HttpRequest request, std::shared_ptr<HttpResponder> responder);
   static std::string ServerErrorBody(int status, const std::string& code, const std::string& message);
-  /// Needs no key: "/health" and "/v1/health".
+  /// Need no key: "/health" and "/v1/health", and the page, which holds nothing and asks for the key itself.
   static std::vector<std::string> OpenPaths();
 
   /// Of loading, in bytes.
@@ -65,6 +66,7 @@ class Api {
   ApiResult<AnswerPlan> PlanOf(const GenerationFields& fields, bool chat);
   uint64_t Random();
 
+  void Page(const HttpRequest& request, const Responder& responder);
   void Health(const HttpRequest& request, const Responder& responder);
   void Models(const HttpRequest& request, const Responder& responder);
   void Metrics(const HttpRequest& request, const Responder& responder);
