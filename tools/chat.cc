@@ -83,7 +83,7 @@ class Conversation {
         continue;
       }
       if (question.empty()) continue;
-      const Status status = question[0] == '/' ? Command(question) : Ask(question);
+      Status status = question[0] == '/' ? Command(question) : Ask(question);
       if (status.has_value()) continue;
       // Who sits there can go on; a script hears of it.
       if (!editor_.terminal()) return status;

@@ -13,10 +13,12 @@ namespace moraine::tools {
 /// (result.h) in *exit_code. Both outlive the parse.
 void AddBench(CLI::App& app, int* exit_code);
 void AddChat(CLI::App& app, int* exit_code);
+void AddCompletion(CLI::App& app, int* exit_code);
 void AddEval(CLI::App& app, int* exit_code);
 void AddFitCheck(CLI::App& app, int* exit_code);
 void AddInspect(CLI::App& app, int* exit_code);
 void AddLogits(CLI::App& app, int* exit_code);
+void AddManual(CLI::App& app, int* exit_code);
 void AddPack(CLI::App& app, int* exit_code);
 void AddPolicy(CLI::App& app, int* exit_code);
 void AddRehearse(CLI::App& app, int* exit_code);

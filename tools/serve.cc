@@ -20,6 +20,7 @@
 #include "runtime/server/served_model.h"
 #include "tools/commands.h"
 #include "tools/engine_flags.h"
+#include "tools/help_format.h"
 #include "tools/interrupt.h"
 #include "tools/server_access.h"
 #include "tools/service_notify.h"
@@ -148,6 +149,7 @@ class Service {
     MORAINE_ASSIGN_OR_RETURN(std::string key, ApiKey(flags_.api_key_file));
     MORAINE_ASSIGN_OR_RETURN(std::vector<ListenSocket> sockets, OpenSockets(flags_));
     std::vector<std::string> names;
+    names.reserve(sockets.size());
     for (const ListenSocket& socket : sockets) names.push_back(socket.name());
     const bool keyed = !key.empty();
     api_ = std::make_unique<Api>(ApiOptions{.names = Names(flags_), .page = flags_.ui});
@@ -228,7 +230,9 @@ void AddServe(CLI::App& app, int* exit_code) {
                    "unix:PATH or HOST:PORT; repeatable (default: a socket of yours)")
       ->allow_extra_args(false)
       ->envname("MORAINE_LISTEN");
-  command->add_option("--uds", flags->uds, "The same as --listen unix:PATH")->envname("MORAINE_UDS");
+  command->add_option("--uds", flags->uds, "The same as --listen unix:PATH")
+      ->envname("MORAINE_UDS")
+      ->group(kMoreFlags);
   command->add_option("--host", flags->host, "Listen on TCP; beyond this machine only with a key")
       ->envname("MORAINE_HOST");
   command->add_option("--port", flags->port, "TCP port (default: 8080, on 127.0.0.1)")
@@ -245,10 +249,12 @@ void AddServe(CLI::App& app, int* exit_code) {
   command
       ->add_option("--allow-host", flags->hosts, "A name clients on this machine may call it by; repeatable")
       ->allow_extra_args(false)
-      ->envname("MORAINE_ALLOW_HOST");
+      ->envname("MORAINE_ALLOW_HOST")
+      ->group(kMoreFlags);
   command->add_option("--allow-origin", flags->origins, "A web page's origin that may ask; repeatable")
       ->allow_extra_args(false)
-      ->envname("MORAINE_ALLOW_ORIGIN");
+      ->envname("MORAINE_ALLOW_ORIGIN")
+      ->group(kMoreFlags);
   command->add_option("--slots", flags->slots, "Sequences at once, each with a whole context (default: 4)")
       ->check(CLI::Range(1, 1024))
       ->envname("MORAINE_SLOTS");

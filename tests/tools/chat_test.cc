@@ -142,8 +142,12 @@ TEST_F(Chat, CtrlCStopsTheAnswerAndDropsALineButNotTheProgram) {
   ASSERT_TRUE(chat.WaitFor("> "));
   chat.Type("What is 5 + 4?\r");
   ASSERT_TRUE(chat.WaitFor("4?\r\n")) << chat.shown();
-  chat.Type("\x03");
-  const bool stopped = chat.WaitFor("stopped; no token");
+  // Between the line's end and the answer's begin a key is still a key: the next one stops.
+  bool stopped = false;
+  for (int i = 0; i < 10 && !stopped; ++i) {
+    chat.Type("\x03");
+    stopped = chat.WaitFor("stopped; no token", 2);
+  }
   hog.Close();
   ASSERT_TRUE(stopped) << chat.shown();
   ASSERT_TRUE(chat.WaitFor("> "));

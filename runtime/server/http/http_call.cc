@@ -156,7 +156,7 @@ Result<HttpTarget> ParseHttpUrl(const std::string& url) {
   if (!url.starts_with(kScheme)) return refuse("no http:// before it");
   std::string_view rest = std::string_view(url).substr(kScheme.size());
   const std::string_view path = rest.substr(std::min(rest.find('/'), rest.size()));
-  if (path != "" && path != "/" && path != "/v1" && path != "/v1/")
+  if (!path.empty() && path != "/" && path != "/v1" && path != "/v1/")
     return refuse("a path behind the address");
   rest.remove_suffix(path.size());
   if (rest.find('@') != rest.npos) return refuse("keys go into --api-key-file");
