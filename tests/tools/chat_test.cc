@@ -5,9 +5,11 @@
 #include <sys/stat.h>
 
 #include <chrono>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <thread>
 
+#include "runtime/server/http/http_server.h"
 #include "tests/support/moraine_process.h"
 #include "tests/support/served_process.h"
 #include "tests/support/temp_folder.h"
@@ -179,6 +181,69 @@ TEST(ChatAlone, ShowsItsKeyOverTcp) {
                    {.input = "What is 5 + 4?\n"});
     EXPECT_EQ(result.exit_code, code) << result.err;
   }
+}
+
+// A server that says what it is told to; the chat's answer is `stream`.
+class Teller {
+ public:
+  explicit Teller(std::string stream, int loading = 0) : stream_(std::move(stream)), loading_(loading) {
+    std::vector<ListenSocket> sockets;
+    sockets.push_back(std::move(*ListenSocket::Open({.is_unix = true, .path = socket(), .host = ""})));
+    HttpServerOptions options;
+    options.error_body = [](int, const std::string&, const std::string& message) { return message; };
+    server_ = std::move(*HttpServer::Start(
+        std::move(sockets), std::move(options),
+        [this](HttpRequest request, std::shared_ptr<HttpResponder> answer) { Tell(request, answer); }));
+  }
+  std::string socket() const { return folder_ / "s"; }
+  ProcessResult Ask() const { return RunMoraine({"chat", "--socket", socket()}, {.input = "Hello\n"}); }
+
+ private:
+  void Tell(const HttpRequest& request, const std::shared_ptr<HttpResponder>& answer) {
+    if (request.path == "/health" && loading_-- > 0)
+      return answer->Send(
+          {.status = 503,
+           .body = R"({"error": {"code": "loading", "message": "the model is being loaded: 40 %"}})"});
+    if (request.path == "/health") return answer->Send({.body = "{}"});
+    if (request.path == "/v1/models") return answer->Send({.body = R"({"data": [{"id": "m"}]})"});
+    answer->Begin();
+    answer->Write(stream_);
+    answer->End();
+  }
+
+  const std::string stream_;
+  int loading_;
+  TempFolder folder_;
+  std::unique_ptr<HttpServer> server_;
+};
+
+std::string Delta(const std::string& text) {
+  return fmt::format("data: {{\"choices\": [{{\"delta\": {{\"content\": \"{}\"}}}}]}}\n\n", text);
+}
+
+TEST(ChatAlone, WaitsWhileTheModelIsLoaded) {
+  const ProcessResult result = Teller(Delta("Hi") + "data: [DONE]\n\n", 2).Ask();
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_EQ(result.out, "Hi\n");
+  EXPECT_THAT(result.err, HasSubstr("moraine: the model is being loaded: 40 %\n"));
+}
+
+TEST(ChatAlone, WhatBreaksOffIsSaidAndEndsAScript) {
+  const ProcessResult failed =
+      Teller(Delta("Hi") + "data: {\"error\": {\"message\": \"no disk\"}}\n\ndata: [DONE]\n\n").Ask();
+  EXPECT_EQ(failed.exit_code, 5);
+  EXPECT_EQ(failed.out, "Hi\n");
+  EXPECT_THAT(failed.err, HasSubstr("no disk"));
+  const ProcessResult cut = Teller(Delta("Hi")).Ask();
+  EXPECT_EQ(cut.exit_code, 5);
+  EXPECT_THAT(cut.err, HasSubstr("ends in the middle"));
+  // Whatever else comes for JSON is no answer, and no crash.
+  const ProcessResult odd = Teller(
+                                "data: {\n\ndata: []\n\ndata: {\"choices\": 3, \"usage\": "
+                                "{\"prompt_tokens\": \"x\"}}\n\ndata: [DONE]\n\n")
+                                .Ask();
+  EXPECT_EQ(odd.exit_code, 0) << odd.err;
+  EXPECT_EQ(odd.out, "");
 }
 
 }  // namespace

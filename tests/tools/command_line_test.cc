@@ -37,7 +37,10 @@ Words With(Words words, const std::string& last) {
 // What stands first on the lines of `help` below "Subcommands:".
 std::vector<std::string> CommandsIn(const std::string& help) {
   std::vector<std::string> names;
-  std::istringstream lines(help.substr(std::min(help.find("\nSubcommands:"), help.size())));
+  std::smatch heading;
+  // CLI11 2.5 writes its headings in capitals.
+  if (!std::regex_search(help, heading, std::regex("\n(Subcommands|SUBCOMMANDS):"))) return names;
+  std::istringstream lines(heading.suffix());
   for (std::string line; std::getline(lines, line);) {
     std::smatch found;
     if (std::regex_search(line, found, std::regex("^  ([a-z]+) "))) names.push_back(found[1]);
@@ -50,7 +53,7 @@ std::set<std::string> FlagsIn(const std::string& help) {
   std::istringstream lines(help);
   for (std::string line; std::getline(lines, line);) {
     std::smatch found;
-    if (std::regex_search(line, found, std::regex("^  (?:-[a-z],)?(--[a-z-]+)"))) flags.insert(found[1]);
+    if (std::regex_search(line, found, std::regex("^  (?:-[a-z], *)?(--[a-z-]+)"))) flags.insert(found[1]);
   }
   return flags;
 }
@@ -61,6 +64,7 @@ std::vector<Words> Commands() {
   for (size_t i = 0; i < all.size(); ++i) {
     for (const std::string& name : CommandsIn(Out(With(all[i], "--help")))) all.push_back(With(all[i], name));
   }
+  EXPECT_GT(all.size(), 18u);
   return all;
 }
 
@@ -78,9 +82,7 @@ std::pair<int, std::string> Shell(const std::string& command) {
 bool Has(const std::string& program) { return Shell("command -v " + program).first == 0; }
 
 TEST(Help, FitsAScreen) {
-  const auto commands = Commands();
-  EXPECT_GT(commands.size(), 18u);
-  for (const Words& command : commands) {
+  for (const Words& command : Commands()) {
     const std::string help = Out(With(command, "--help"));
     EXPECT_LE(std::count(help.begin(), help.end(), '\n'), 40) << help;
     EXPECT_THAT(help, Not(HasSubstr("\n\n\n")));
