@@ -213,12 +213,9 @@ Status Chat(Flags flags) {
 void AddChat(CLI::App& app, int* exit_code) {
   auto flags = std::make_shared<Flags>();
   CLI::App* command = app.add_subcommand("chat", "Talk to a running server");
-  CLI::Option* socket = command
-                            ->add_option("--socket", flags->socket,
-                                         "The server's Unix socket (default: where serve listens by default)")
-                            ->envname("MORAINE_SOCKET");
+  CLI::Option* socket = command->add_option(
+      "--socket", flags->socket, "The server's Unix socket (default: where serve listens by default)");
   command->add_option("--url", flags->url, "The server's address instead, e.g. http://127.0.0.1:8080")
-      ->envname("MORAINE_URL")
       ->excludes(socket);
   command
       ->add_option("--api-key-file", flags->api_key_file, "The key to show the server (or MORAINE_API_KEY)")

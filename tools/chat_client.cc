@@ -44,6 +44,8 @@ tl::unexpected<Error> Refused(int status, const json& body) {
   const ErrorKind kind = status == 429 || status == 503  ? ErrorKind::kBusy
                          : status >= 400 && status < 500 ? ErrorKind::kUsage
                                                          : ErrorKind::kInternal;
+  if (status == 401)
+    return Fail(kind, "the server asks for its API key: --api-key-file or MORAINE_API_KEY gives it");
   return Fail(kind, said.empty() ? fmt::format("the server answers {}", status) : Printable(said, 2000));
 }
 

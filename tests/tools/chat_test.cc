@@ -180,6 +180,7 @@ TEST(ChatAlone, ShowsItsKeyOverTcp) {
         RunMoraine({"chat", "--url", "http://" + server.address() + "/v1", "--api-key-file", key},
                    {.input = "What is 5 + 4?\n"});
     EXPECT_EQ(result.exit_code, code) << result.err;
+    EXPECT_EQ(result.err.find("--api-key-file") != std::string::npos, code != 0) << result.err;
   }
 }
 
