@@ -575,8 +575,11 @@ std::span<const float> Scheduler::Loop::Allowed(const Request& request, std::spa
 void Scheduler::Loop::Choose(const RequestPointer& request, std::span<const float> logits) {
   Request& r = *request;
   const int32_t token = r.sampler.Sample(Allowed(r, logits));
-  if (std::ranges::find(r.want.stop_tokens, token) != r.want.stop_tokens.end())
+  const bool wanted = r.want.top_logprobs >= 0;
+  if (std::ranges::find(r.want.stop_tokens, token) != r.want.stop_tokens.end()) {
+    if (wanted) r.sink->OnStopToken(token, LogprobsOf(logits, token, r.want.top_logprobs));
     return End(request, FinishReason::kStop);
+  }
   r.tokens.push_back(token);
   ++r.usage.completion_tokens;
   {
@@ -584,7 +587,6 @@ void Scheduler::Loop::Choose(const RequestPointer& request, std::span<const floa
     ++stats_.completion_tokens;
   }
   TokenLogprobs logprobs;
-  const bool wanted = r.want.top_logprobs >= 0;
   if (wanted) logprobs = LogprobsOf(logits, token, r.want.top_logprobs);
   if (!r.sink->OnToken(token, wanted ? &logprobs : nullptr)) return End(request, FinishReason::kStop);
   if (r.want.mask != nullptr && !r.want.mask->Accept(token)) return End(request, FinishReason::kStop);

@@ -85,6 +85,8 @@ class GenerationSink {
   /// `logprobs` is null without top_logprobs. False ends the request as if a stop token had come (a stop
   /// string was met).
   virtual bool OnToken(int32_t id, const TokenLogprobs* logprobs) = 0;
+  /// With top_logprobs: the stop token that ends the text and is not part of it.
+  virtual void OnStopToken(int32_t id, const TokenLogprobs& logprobs) { (void)id, (void)logprobs; }
   virtual void OnDone(Result<FinishReason> outcome, const GenerationUsage& usage) = 0;
 };
 

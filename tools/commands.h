@@ -12,10 +12,13 @@ namespace moraine::tools {
 /// Adds one subcommand to `app`. When the user chose it, its callback runs it and leaves the exit code
 /// (result.h) in *exit_code. Both outlive the parse.
 void AddBench(CLI::App& app, int* exit_code);
+void AddChat(CLI::App& app, int* exit_code);
+void AddCompletion(CLI::App& app, int* exit_code);
 void AddEval(CLI::App& app, int* exit_code);
 void AddFitCheck(CLI::App& app, int* exit_code);
 void AddInspect(CLI::App& app, int* exit_code);
 void AddLogits(CLI::App& app, int* exit_code);
+void AddManual(CLI::App& app, int* exit_code);
 void AddPack(CLI::App& app, int* exit_code);
 void AddPolicy(CLI::App& app, int* exit_code);
 void AddRehearse(CLI::App& app, int* exit_code);

@@ -19,6 +19,7 @@
 #include "tools/engine_flags.h"
 #include "tools/fit_report.h"
 #include "tools/hardware_cache.h"
+#include "tools/help_format.h"
 #include "tools/inspect_report.h"
 #include "tools/interrupt.h"
 #include "tools/load_trace.h"
@@ -357,9 +358,10 @@ void AddFlags(CLI::App* command, Flags* flags) {
                       "Weights of a model that is not here: fp8, bf16, int8-g128, int4-g64, ...");
   command->add_option("--prompt-tokens", flags->prompt_tokens, "Length of the prompt")->capture_default_str();
   command->add_option("--position", flags->position, "Tokens in the cache while it answers")
-      ->capture_default_str();
-  command->add_option("--curve", flags->curve,
-                      "Hit rates: drifting, even (default: even for random weights)");
+      ->capture_default_str()
+      ->group(kMoreFlags);
+  command->add_option("--curve", flags->curve, "Hit rates: drifting, even (default: even for random weights)")
+      ->group(kMoreFlags);
   command->add_option("--trace", flags->trace, "Hit rates from this trace (moraine run --trace)");
   command->add_option("--require", flags->require, "'decode>=5': exit code 1 unless it holds; repeatable")
       ->allow_extra_args(false);
@@ -367,8 +369,10 @@ void AddFlags(CLI::App* command, Flags* flags) {
   command->add_option("--emit-policy", flags->emit_policy, "Write the plan as a policy file");
   command->add_flag("--measure", flags->measure, "Measure this machine first (seconds) and keep the figures");
   command->add_flag("--explain", flags->explain, "Show every formula and where each rate comes from");
-  command->add_flag("--compare", flags->compare, "Beside public calculators and other engines");
-  command->add_flag("--history", flags->history, "How good predictions have been here; needs no model");
+  command->add_flag("--compare", flags->compare, "Beside public calculators and other engines")
+      ->group(kMoreFlags);
+  command->add_flag("--history", flags->history, "How good predictions have been here; needs no model")
+      ->group(kMoreFlags);
   command->add_flag("--json", flags->json, "Print one JSON object");
 }
 

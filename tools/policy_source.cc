@@ -11,6 +11,7 @@
 #include "policies/nearest_name.h"
 #include "policies/presets.h"
 #include "runtime/core/printable.h"
+#include "tools/help_format.h"
 
 namespace moraine::tools {
 namespace {
@@ -77,8 +78,10 @@ void AddPolicyFlags(CLI::App& command, PolicyFlags* flags) {
       .add_option("--set", flags->set,
                   "table.key=value of a policy; repeatable (moraine policy keys lists them)")
       ->allow_extra_args(false);
-  for (size_t i = 0; i < kPolicyFlags.size(); ++i)
-    command.add_option(kPolicyFlags[i].flag, flags->values[i], kPolicyFlags[i].help);
+  for (size_t i = 0; i < kPolicyFlags.size(); ++i) {
+    CLI::Option* option = command.add_option(kPolicyFlags[i].flag, flags->values[i], kPolicyFlags[i].help);
+    if (kPolicyFlags[i].rare) option->group(kMoreFlags);
+  }
 }
 
 Result<ResolvedPolicy> ResolveFlags(const PolicyFlags& flags, const Environment& environment) {

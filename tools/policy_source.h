@@ -23,6 +23,7 @@ struct PolicyFlag {
   const char* environment;
   const char* key;
   const char* help;
+  bool rare = false;  // in --help-all only
 };
 inline constexpr std::array kPolicyFlags = {
     PolicyFlag{"--ctx", "MORAINE_CTX", "context.tokens",
@@ -32,11 +33,11 @@ inline constexpr std::array kPolicyFlags = {
     PolicyFlag{"--vram", "MORAINE_VRAM", "memory.vram", "The same of the GPU's memory"},
     PolicyFlag{"--threads", "MORAINE_THREADS", "cpu.threads", "Worker threads (default: one per usable CPU)"},
     PolicyFlag{"--isa", "MORAINE_ISA", "cpu.isa",
-               "Kernels: auto, amx, avx512-vbmi, avx512-vnni, avx512, avx2, scalar"},
+               "Kernels: auto, amx, avx512-vbmi, avx512-vnni, avx512, avx2, scalar", true},
     PolicyFlag{"--switch-over", "MORAINE_SWITCH_OVER", "cpu.switch_over",
-               "Rows from which on products go by tiles (default: measured, by format)"},
+               "Rows from which on products go by tiles (default: measured, by format)", true},
     PolicyFlag{"--activations", "MORAINE_ACTIVATIONS", "cpu.activations",
-               "auto, or f32: no product rounds its input to int8 or bf16"},
+               "auto, or f32: no product rounds its input to int8 or bf16", true},
     PolicyFlag{"--kv-type", "MORAINE_KV_TYPE", "context.kv_type", "KV cache: auto (bf16), bf16, fp8, f32"},
 };
 

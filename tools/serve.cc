@@ -2,13 +2,10 @@
 #include <fmt/core.h>
 #include <signal.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
-#include <cstdlib>
 #include <filesystem>
 #include <memory>
 #include <mutex>
@@ -28,9 +25,11 @@
 #include "runtime/server/served_model.h"
 #include "tools/commands.h"
 #include "tools/engine_flags.h"
+#include "tools/help_format.h"
 #include "tools/interrupt.h"
 #include "tools/policy_reload.h"
 #include "tools/prediction.h"
+#include "tools/server_access.h"
 #include "tools/service_notify.h"
 #include "tools/user_file.h"
 
@@ -43,7 +42,6 @@ constexpr double kDefaultGrace = 10;  // seconds
 // What a forecast is of until somebody has asked.
 constexpr int64_t kUsualPrompt = 512;
 constexpr int64_t kUsualAnswer = 128;
-constexpr int64_t kMostKeyBytes = 4096;
 constexpr int64_t kMostTokenizerBytes = int64_t{256} << 20;
 using Clock = std::chrono::steady_clock;
 constexpr std::chrono::seconds kStatusPause{1};    // between words to the service manager
@@ -67,13 +65,8 @@ struct Flags {
   std::optional<std::string> prefix_disk;
   std::optional<std::string> queue;
   std::optional<double> grace_s;
+  bool ui = false;
 };
-
-std::string DefaultSocket() {
-  const char* runtime = std::getenv("XDG_RUNTIME_DIR");
-  if (runtime != nullptr && runtime[0] == '/') return fmt::format("{}/moraine/serve.sock", runtime);
-  return fmt::format("/tmp/moraine-{}/serve.sock", ::geteuid());
-}
 
 Result<std::vector<ListenAddress>> Addresses(const Flags& flags) {
   std::vector<std::string> texts = flags.listen;
@@ -108,30 +101,6 @@ Result<std::vector<ListenSocket>> OpenSockets(const Flags& flags) {
     sockets.push_back(std::move(socket));
   }
   return sockets;
-}
-
-// From a file, so that it is in no list of processes; else from the environment.
-Result<std::string> ApiKey(const std::string& file) {
-  std::string key;
-  if (!file.empty()) {
-    auto text = ReadText(file, kMostKeyBytes);
-    if (!text.has_value()) return Fail(ErrorKind::kUsage, "--api-key-file: " + text.error().message);
-    key = std::move(*text);
-    struct stat found = {};
-    if (::stat(file.c_str(), &found) == 0 && (found.st_mode & (S_IRGRP | S_IROTH)) != 0)
-      fmt::print(stderr, "moraine: {}: others can read the key; chmod 600 it\n", file);
-  } else if (const char* variable = std::getenv("MORAINE_API_KEY")) {
-    key = variable;
-  }
-  const auto is_space = [](char c) { return c == ' ' || c == '\n' || c == '\r' || c == '\t'; };
-  while (!key.empty() && is_space(key.back())) key.pop_back();
-  while (!key.empty() && is_space(key.front())) key.erase(0, 1);
-  if (key.empty() && !file.empty())
-    return Fail(ErrorKind::kUsage, fmt::format("--api-key-file {}: there is no key in it", file));
-  for (const char c : key) {
-    if (c <= ' ' || c > '~') return Fail(ErrorKind::kUsage, "the API key holds other than printable ASCII");
-  }
-  return key;
 }
 
 std::vector<std::string> Names(const Flags& flags) {
@@ -192,6 +161,13 @@ Result<DiskPrefixOptions> DiskPrompts(const std::string& model, const std::strin
   return options;
 }
 
+void SayPage(const std::vector<std::string>& names) {
+  for (const std::string& name : names) {
+    if (!name.starts_with("unix:")) return fmt::print(stderr, "moraine: the page: http://{}/\n", name);
+  }
+  fmt::print(stderr, "moraine: --ui: browsers cannot reach a Unix socket; add --port 8080\n");
+}
+
 class Service {
  public:
   explicit Service(Flags flags) : flags_(std::move(flags)) {}
@@ -236,11 +212,13 @@ class Service {
     names.reserve(sockets.size());
     for (const ListenSocket& socket : sockets) names.push_back(socket.name());
     const bool keyed = !key.empty();
-    api_ = std::make_unique<Api>(ApiOptions{.names = Names(flags_), .reload = [this] { return Reload(); }});
+    api_ = std::make_unique<Api>(
+        ApiOptions{.names = Names(flags_), .reload = [this] { return Reload(); }, .page = flags_.ui});
     HttpServerOptions options{.access = {.key = std::move(key),
                                          .hosts = flags_.hosts,
                                          .origins = flags_.origins,
-                                         .open_paths = Api::OpenPaths()},
+                                         .open_paths = Api::OpenPaths(),
+                                         .own_page = flags_.ui},
                               .error_body = Api::ServerErrorBody};
     MORAINE_ASSIGN_OR_RETURN(
         server_,
@@ -250,6 +228,7 @@ class Service {
                           }));
     api_->SetCounters(&server_->counters());
     for (const std::string& name : names) SayHow(name, keyed);
+    if (flags_.ui) SayPage(names);
     return {};
   }
 
@@ -401,7 +380,9 @@ void AddServe(CLI::App& app, int* exit_code) {
                    "unix:PATH or HOST:PORT; repeatable (default: a socket of yours)")
       ->allow_extra_args(false)
       ->envname("MORAINE_LISTEN");
-  command->add_option("--uds", flags->uds, "The same as --listen unix:PATH")->envname("MORAINE_UDS");
+  command->add_option("--uds", flags->uds, "The same as --listen unix:PATH")
+      ->envname("MORAINE_UDS")
+      ->group(kMoreFlags);
   command->add_option("--host", flags->host, "Listen on TCP; beyond this machine only with a key")
       ->envname("MORAINE_HOST");
   command->add_option("--port", flags->port, "TCP port (default: 8080, on 127.0.0.1)")
@@ -418,10 +399,12 @@ void AddServe(CLI::App& app, int* exit_code) {
   command
       ->add_option("--allow-host", flags->hosts, "A name clients on this machine may call it by; repeatable")
       ->allow_extra_args(false)
-      ->envname("MORAINE_ALLOW_HOST");
+      ->envname("MORAINE_ALLOW_HOST")
+      ->group(kMoreFlags);
   command->add_option("--allow-origin", flags->origins, "A web page's origin that may ask; repeatable")
       ->allow_extra_args(false)
-      ->envname("MORAINE_ALLOW_ORIGIN");
+      ->envname("MORAINE_ALLOW_ORIGIN")
+      ->group(kMoreFlags);
   command->add_option("--slots", flags->slots, "Sequences at once, each with a whole context (default: 4)")
       ->check(CLI::Range(1, 1024))
       ->envname("MORAINE_SLOTS");
@@ -437,6 +420,8 @@ void AddServe(CLI::App& app, int* exit_code) {
       ->add_option("--grace", flags->grace_s, "Seconds for answers under way when told to stop (default: 10)")
       ->check(CLI::Range(0.0, 86400.0))
       ->envname("MORAINE_GRACE");
+  command->add_flag("--ui", flags->ui, "Show browsers a page at /: a chat, and how the tiers are used")
+      ->envname("MORAINE_UI");
   command->callback([flags, exit_code] {
     CatchInterrupts();
     ::signal(SIGPIPE, SIG_IGN);

@@ -13,6 +13,9 @@ class Answer::Sink : public GenerationSink {
   bool OnToken(int32_t id, const TokenLogprobs* logprobs) override {
     return answer_->OnToken(index_, id, logprobs);
   }
+  void OnStopToken(int32_t id, const TokenLogprobs& logprobs) override {
+    answer_->OnStopToken(index_, id, logprobs);
+  }
   void OnDone(Result<FinishReason> outcome, const GenerationUsage& usage) override {
     answer_->OnDone(index_, outcome, usage);
   }
@@ -93,6 +96,14 @@ void Answer::OnPromptToken(size_t index, int64_t position, const TokenLogprobs& 
   const std::lock_guard lock(mutex_);
   if (!plan_.echo) return;
   choices_[index].logprobs.Add(plan_.choices[index].prompt[static_cast<size_t>(position)], &logprobs);
+}
+
+// lm-eval asks for one token behind the prompt it scores and drops the last entry of what comes back: so
+// there has to be one, also where the text ends at once.
+void Answer::OnStopToken(size_t index, int32_t id, const TokenLogprobs& logprobs) {
+  const std::lock_guard lock(mutex_);
+  if (plan_.echo && !plan_.only_echo && choices_[index].wants_logprobs)
+    choices_[index].logprobs.Add(id, &logprobs);
 }
 
 bool Answer::OnToken(size_t index, int32_t id, const TokenLogprobs* logprobs) {

@@ -58,6 +58,7 @@ class Answer : public std::enable_shared_from_this<Answer> {
   };
 
   bool OnToken(size_t index, int32_t id, const TokenLogprobs* logprobs);
+  void OnStopToken(size_t index, int32_t id, const TokenLogprobs& logprobs);
   void OnPromptToken(size_t index, int64_t position, const TokenLogprobs& logprobs);
   void OnDone(size_t index, const Result<FinishReason>& outcome, const GenerationUsage& usage);
 

@@ -21,6 +21,7 @@
 #include "runtime/server/openai/responses_request.h"
 #include "runtime/server/openapi.h"
 #include "runtime/server/plan_report.h"
+#include "runtime/server/ui/page.h"
 #include "runtime/text/detokenizer.h"
 
 namespace moraine {
@@ -66,6 +67,7 @@ struct Api::Route {
 
 const std::vector<Api::Route>& Api::Routes() {
   static const std::vector<Route> routes = {
+      {"GET", "/", &Api::Page, false, false},
       {"GET", "/health", &Api::Health, false, false},
       {"GET", "/v1/health", &Api::Health, false, false},
       {"GET", "/openapi.json", &Api::OpenApi, false, false},
@@ -93,7 +95,7 @@ std::vector<std::string> Api::Endpoints() {
   return endpoints;
 }
 
-std::vector<std::string> Api::OpenPaths() { return {"/health", "/v1/health"}; }
+std::vector<std::string> Api::OpenPaths() { return {"/", "/health", "/v1/health"}; }
 
 std::string Api::ServerErrorBody(int status, const std::string& code, const std::string& message) {
   return ErrorBody({.status = status, .code = code, .param = "", .message = message});
@@ -167,7 +169,7 @@ void Api::Handle(HttpRequest request, std::shared_ptr<HttpResponder> responder) 
   const Route* route = nullptr;
   std::string allowed;
   for (const Route& one : Routes()) {
-    if (request.path != one.path) continue;
+    if (request.path != one.path || (one.call == &Api::Page && !options_.page)) continue;
     allowed += fmt::format("{}{}, ", one.method, std::string_view(one.method) == "GET" ? ", HEAD" : "");
     if (request.method == one.method) route = &one;
   }
@@ -209,6 +211,8 @@ void Api::Handle(HttpRequest request, std::shared_ptr<HttpResponder> responder) 
     if (!responder->gone()) (this->*route->call)(request, responder);
   });
 }
+
+void Api::Page(const HttpRequest&, const Responder& responder) { responder->Send(PageResponse()); }
 
 void Api::Health(const HttpRequest& request, const Responder& responder) {
   if (const auto error = NotReady()) return responder->Send(ErrorResponse(*error));

@@ -28,6 +28,7 @@ struct ApiOptions {
   /// POST /policy: reads the policy again; gives what has changed, as a JSON object. Called on a thread of
   /// the Api's own. Required.
   std::function<Result<std::string>()> reload;
+  bool page = false;               // answer "/" with a page for browsers
 };
 
 /// Any thread may call anything; nothing blocks. Before SetModel every endpoint that needs the model answers
@@ -43,7 +44,7 @@ class Api {
   static std::string ServerErrorBody(int status, const std::string& code, const std::string& message);
   /// "GET /health" and so on, of every endpoint.
   static std::vector<std::string> Endpoints();
-  /// Needs no key: "/health" and "/v1/health".
+  /// Need no key: "/health" and "/v1/health", and the page, which holds nothing and asks for the key itself.
   static std::vector<std::string> OpenPaths();
 
   /// Of loading, in bytes.
@@ -78,6 +79,7 @@ class Api {
   uint64_t Random();
 
   void OpenApi(const HttpRequest& request, const Responder& responder);
+  void Page(const HttpRequest& request, const Responder& responder);
   void Health(const HttpRequest& request, const Responder& responder);
   void Models(const HttpRequest& request, const Responder& responder);
   void Metrics(const HttpRequest& request, const Responder& responder);

@@ -4,9 +4,6 @@ usage: openai_client.py build/bin/moraine models/tiny-r1
 """
 
 import enum
-import os
-import re
-import subprocess
 import sys
 import threading
 import time
@@ -15,14 +12,9 @@ import openai
 import pydantic
 from openai.types.responses import Response, ResponseStreamEvent
 
-KEY = "key-of-the-client-test"
+from served import KEY, check, start
+
 QUESTION = [{"role": "user", "content": "What is 348 + 275?"}]
-
-
-def check(what, condition, shown=""):
-    print(f"{'ok  ' if condition else 'FAIL'} {what} {shown}", flush=True)
-    if not condition:
-        sys.exit(1)
 
 
 def raises(kind, call):
@@ -204,13 +196,8 @@ def many(client):
 
 def main():
     binary, model = sys.argv[1:]
-    environment = {**os.environ, "MORAINE_API_KEY": KEY}
-    server = subprocess.Popen(
-        [binary, "serve", model, "--listen", "127.0.0.1:0"], stderr=subprocess.PIPE, text=True, env=environment
-    )
+    server, address = start(binary, model)
     try:
-        address = re.search(r"listening on (\S+)", server.stderr.readline()).group(1)
-        threading.Thread(target=server.stderr.read, daemon=True).start()
         client = openai.OpenAI(base_url=f"http://{address}/v1", api_key=KEY, max_retries=8)
         print(f"openai {openai.__version__}, http://{address}", flush=True)
         models(client)

@@ -285,6 +285,19 @@ TEST_F(Serve, CompletionsScorePromptsAsEvaluationsDo) {
   EXPECT_EQ(alone["usage"]["completion_tokens"], 0);
 }
 
+// lm-eval drops the last entry: were there none for the end of text, it would drop one of the prompt's.
+TEST_F(Serve, AScoredPromptHasOneMoreEntryAlsoWhereTheTextEndsAtOnce) {
+  const std::string prompt =
+      "Which is greater, 606 or 73?\n606 and 73\nHundreds: 6>0\nResult: 606\n606 is larger than 73.";
+  const json ids =
+      Parse(Post("/tokenize", json{{"prompt", prompt}, {"add_special_tokens", false}}.dump()))["tokens"];
+  const json body = {{"prompt", ids}, {"echo", true}, {"logprobs", 1}, {"max_tokens", 1}, {"temperature", 0}};
+  const json answer = Parse(Post("/v1/completions", body.dump()));
+  ASSERT_EQ(answer["choices"][0]["finish_reason"], "stop") << "not the end of text: ask for another prompt";
+  EXPECT_EQ(answer["choices"][0]["text"], prompt);
+  EXPECT_EQ(answer["choices"][0]["logprobs"]["tokens"].size(), ids.size() + 1);
+}
+
 TEST_F(Serve, CompletionsTakeSeveralPromptsAndStream) {
   const json answer =
       Parse(Post("/v1/completions", R"({"prompt": ["a", "b"], "n": 2, "max_tokens": 2, "temperature": 0})"));

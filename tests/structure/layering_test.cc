@@ -36,8 +36,9 @@ const std::map<std::string, std::set<std::string>> kArrows = {
 
 // Libraries that may be seen in one place only; a door that named them would pass them on.
 const std::map<std::string, std::set<std::string>> kPrivateLibraries = {
-    {"CLI/", {"tools"}}, {"hwloc", {"cpu"}},   {"liburing", {"storage"}},      {"cuda", {"gpu"}},
-    {"cublas", {"gpu"}}, {"oneapi/", {"cpu"}}, {"boost/", {"runtime/server"}}, {"toml++/", {"policies"}},
+    {"CLI/", {"tools"}},     {"hwloc", {"cpu"}},   {"liburing", {"storage"}},      {"cuda", {"gpu"}},
+    {"cublas", {"gpu"}},     {"oneapi/", {"cpu"}}, {"boost/", {"runtime/server"}}, {"toml++/", {"policies"}},
+    {"histedit", {"tools"}},
 };
 
 // The room a path of ours lies in: the longest known prefix.

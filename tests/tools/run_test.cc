@@ -176,20 +176,5 @@ TEST(Eval, TheShippedModelAnswersItsHeldOutQuestions) {
   EXPECT_GE(accuracy("two_step.jsonl"), 0.95);
 }
 
-TEST(Help, FitsAScreen) {
-  for (const std::vector<std::string>& arguments :
-       std::vector<std::vector<std::string>>{{"--help"},
-                                             {"run", "--help"},
-                                             {"logits", "--help"},
-                                             {"eval", "--help"},
-                                             {"serve", "--help"},
-                                             {"inspect", "--help"},
-                                             {"tokenize", "--help"}}) {
-    const ProcessResult result = RunMoraine(arguments);
-    EXPECT_EQ(result.exit_code, 0);
-    EXPECT_LE(std::count(result.out.begin(), result.out.end(), '\n'), 48) << result.out;
-  }
-}
-
 }  // namespace
 }  // namespace moraine::test

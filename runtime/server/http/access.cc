@@ -31,6 +31,13 @@ bool HostAllowed(const AccessRules& rules, std::string_view host) {
   return std::ranges::any_of(rules.hosts, [&](const std::string& known) { return SameWord(name, known); });
 }
 
+// A page of this server. That Host is one of its names has been checked where a name could be rebound to it.
+bool IsOwnPage(const AccessRules& rules, const AccessFacts& facts) {
+  constexpr std::string_view kScheme = "http://";
+  return rules.own_page && facts.host && facts.origin->substr(0, kScheme.size()) == kScheme &&
+         SameWord(facts.origin->substr(kScheme.size()), *facts.host);
+}
+
 std::string_view BearerOf(std::string_view authorization) {
   constexpr std::string_view kScheme = "Bearer ";
   if (authorization.size() < kScheme.size() || !SameWord(authorization.substr(0, kScheme.size()), kScheme))
@@ -55,7 +62,8 @@ std::optional<AccessRefusal> CheckAccess(const AccessRules& rules, const AccessF
                          "the Host header names none of this server's names; --allow-host adds one"};
   }
   if (facts.origin) {
-    if (std::ranges::find(rules.origins, *facts.origin) == rules.origins.end()) {
+    const bool listed = std::ranges::find(rules.origins, *facts.origin) != rules.origins.end();
+    if (!listed && !IsOwnPage(rules, facts)) {
       return AccessRefusal{403, "origin_not_allowed",
                            "web pages may ask only from origins given by --allow-origin"};
     }

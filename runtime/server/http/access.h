@@ -13,6 +13,7 @@ struct AccessRules {
   std::vector<std::string> hosts;       // names besides localhost, 127.0.0.1 and [::1] that Host may say
   std::vector<std::string> origins;     // web pages that may ask ("https://chat.example"); compared whole
   std::vector<std::string> open_paths;  // no key needed
+  bool own_page = false;                // a page served here may ask: one whose origin is http:// and Host
 };
 
 /// What decides, of one request.

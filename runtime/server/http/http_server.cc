@@ -1,4 +1,4 @@
-// The one file that sees Boost: Asio for the sockets, Beast to parse requests.
+// With http_call.cc the only files that see Boost: Asio for the sockets, Beast to parse requests.
 #include "runtime/server/http/http_server.h"
 
 #include <arpa/inet.h>

@@ -1,6 +1,6 @@
 """Holds a server to its own openapi.json with schemathesis: requests made from it, well and badly; no 5xx, no other answer than it says.
 
-usage: openapi_check.py build/bin/moraine models/tiny-r1 [SCHEMATHESIS ARGUMENTS]
+usage: openapi_client.py build/bin/moraine models/tiny-r1 [SCHEMATHESIS ARGUMENTS]
        e.g. --max-examples 500 for a longer hunt, --seed N to repeat one
 """
 
