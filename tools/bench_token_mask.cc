@@ -146,6 +146,7 @@ Status Run(const Options& options) {
   MORAINE_ASSIGN_OR_RETURN(const auto tokenizer,
                            Tokenizer::Open(is_file ? options.model : options.model + "/tokenizer.json"));
   std::vector<std::string_view> pieces;
+  pieces.reserve(static_cast<size_t>(tokenizer->vocab_size()));
   for (int32_t id = 0; id < tokenizer->vocab_size(); ++id)
     pieces.push_back(tokenizer->IsAdded(id) ? std::string_view() : tokenizer->Piece(id));
   const double before = CpuMicroseconds();
