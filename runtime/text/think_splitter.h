@@ -33,6 +33,8 @@ class ThinkSplitter {
 
   ThinkChunk Push(int32_t id);
   ThinkChunk Finish();
+  /// Outside a block: none opens any more.
+  void OpenNoMore() { may_open_ = false; }
 
   /// True while what comes next is reasoning.
   bool in_reasoning() const { return in_reasoning_; }

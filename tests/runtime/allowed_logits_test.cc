@@ -73,7 +73,7 @@ class MaskedRequest : public ::testing::Test {
   MaskedRequest() {
     auto engine = Engine::Open(Golden("v3-fp8").folder(), {.context = 160, .sequences = 2});
     vocab_ = (*engine)->shape().vocab;
-    scheduler_ = Scheduler::Start(*std::move(engine), {});
+    scheduler_ = *Scheduler::Start(*std::move(engine), {});
     request_.prompt = {1, 2, 3};
     request_.max_tokens = 20;
   }

@@ -173,6 +173,13 @@ TEST_F(TinyText, ACallThatThePromptBeganGoesOn) {
   EXPECT_EQ(Read(*tokenizer_, ChoiceText::Chat(*tokenizer_, false, {}, tools), "").calls.size(), 1u);
 }
 
+TEST_F(TinyText, NoReasoningOpensWithinACall) {
+  const ToolReading tools = {.begun_call = "add"};
+  const Called read = Read(*tokenizer_, ChoiceText::Chat(*tokenizer_, false, {}, tools), "<think>3</think>4");
+  EXPECT_EQ(read.reasoning, "");
+  EXPECT_EQ(read.calls.at(0).arguments, "34");
+}
+
 TEST_F(TinyText, WithoutToolsTheTagsAreText) {
   const std::string answer = "<｜tool▁calls▁begin｜>" + Fenced("add", "{}");
   EXPECT_EQ(Read(*tokenizer_, ChoiceText::Chat(*tokenizer_, false, {}), answer).content, answer);

@@ -14,7 +14,9 @@ ChoiceText ChoiceText::Chat(const Tokenizer& tokenizer, bool thinking, std::vect
   text.tags_.emplace(tokenizer);
   text.calls_.emplace(tools->form);
   text.one_call_ = tools->one_call;
-  if (tools->begun_call) text.Add(text.calls_->Begin(*tools->begun_call), &text.begun_);
+  if (!tools->begun_call) return text;
+  text.splitter_->OpenNoMore();
+  text.Add(text.calls_->Begin(*tools->begun_call), &text.begun_);
   return text;
 }
 
@@ -54,6 +56,7 @@ void ChoiceText::AddAnswer(const std::string& text, TextPiece* piece) {
 void ChoiceText::AddTag(ToolTag tag, TextPiece* piece) {
   // A code point cannot go on behind a tag, nor can a stop string.
   const std::string before = splitter_->Finish().answer;
+  splitter_->OpenNoMore();  // reasoning within a call would take it apart
   const bool only_space = !spoke_ && before.find_first_not_of(" \t\r\n") == before.npos;
   if (!only_space) AddAnswer(before, piece);
   if (!stops_.met()) piece->content += stops_.Finish();

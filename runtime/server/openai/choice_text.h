@@ -31,7 +31,7 @@ struct TextPiece {
 /// How an answer calls tools.
 struct ToolReading {
   ToolCallForm form = ToolCallForm::kFenced;
-  std::optional<std::string> begun_call;  // as RenderOptions::begun_call
+  std::optional<std::string> begun_call;  // as RenderOptions::begun_call; then the prompt ends in no block
   bool one_call = false;                  // the first call ends the answer
 };
 

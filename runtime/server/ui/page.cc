@@ -5,7 +5,7 @@
 #include <cstdint>
 
 #include "runtime/core/check.h"
-#include "runtime/text/sha256.h"
+#include "runtime/core/sha256.h"
 
 namespace moraine {
 namespace {
