@@ -81,7 +81,7 @@ TEST(FitCheck, AFolderAndItsPolicyGiveTheSamePlan) {
   const TempFolder folder;
   const std::string policy = folder / "plan.toml";
   const json first =
-      Ask({kTiny, "--ram", "80MiB", "--ctx", "512", "--set", "cache.slots=40", "--emit-policy", policy});
+      Ask({kTiny, "--ram", "96MiB", "--ctx", "512", "--set", "cache.slots=40", "--emit-policy", policy});
   EXPECT_EQ(first["slots"], json::array({40}));
   const json again = Ask({kTiny, "--policy", policy});
   for (const char* key : {"slots", "kv_bytes_per_token", "expert_bytes"}) EXPECT_EQ(first[key], again[key]);
