@@ -145,15 +145,15 @@ std::vector<Message> ToMessages(const nlohmann::json& json) {
   return messages;
 }
 
-std::string Digest(std::string_view text) { return Sha256Hex(text).substr(0, 16); }
+std::string DigestOf(std::string_view text) { return Sha256Hex(text).substr(0, 16); }
 
-std::string Digest(std::span<const int32_t> ids) {
+std::string DigestOf(std::span<const int32_t> ids) {
   std::string bytes;
   bytes.reserve(ids.size() * 4);
   for (const int32_t id : ids) {
     for (int shift = 0; shift < 32; shift += 8) bytes.push_back(static_cast<char>(id >> shift & 0xFF));
   }
-  return Digest(bytes);
+  return DigestOf(bytes);
 }
 
 uint64_t SplitMix64::Next() {

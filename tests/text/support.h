@@ -38,8 +38,8 @@ std::vector<std::vector<std::string>> GoldenLines(const std::string& name);
 std::vector<Message> ToMessages(const nlohmann::json& json);
 
 /// The first 16 hexadecimal digits of SHA-256, of text and of ids as little-endian int32.
-std::string Digest(std::string_view text);
-std::string Digest(std::span<const int32_t> ids);
+std::string DigestOf(std::string_view text);
+std::string DigestOf(std::span<const int32_t> ids);
 
 /// The generator of the goldens' inputs.
 class SplitMix64 {

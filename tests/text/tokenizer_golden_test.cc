@@ -37,7 +37,7 @@ TEST(TokenizerGolden, EveryCodePointInSevenNeighbourhoods) {
       }
     }
     EXPECT_EQ(std::to_string(ids.size()), line[2]) << "block U+" << line[1];
-    EXPECT_EQ(Digest(ids), line[3]) << "block U+" << line[1];
+    EXPECT_EQ(DigestOf(ids), line[3]) << "block U+" << line[1];
   }
 }
 
@@ -51,18 +51,18 @@ TEST(TokenizerGolden, TenMegabytesOfMixedText) {
     ASSERT_EQ(section.kind, line[2]);
     const auto ids = tokenizer.Encode(section.bytes);
     EXPECT_EQ(std::to_string(ids.size()), line[3]) << "section " << line[1] << " " << line[2];
-    EXPECT_EQ(Digest(ids), line[4]) << "section " << line[1] << " " << line[2];
-    EXPECT_EQ(Digest(tokenizer.EncodeWithAddedTokens(section.bytes)), line[5]) << "section " << line[1];
+    EXPECT_EQ(DigestOf(ids), line[4]) << "section " << line[1] << " " << line[2];
+    EXPECT_EQ(DigestOf(tokenizer.EncodeWithAddedTokens(section.bytes)), line[5]) << "section " << line[1];
     // What decodes is what was read: the text with malformed bytes replaced.
     EXPECT_EQ(Decode(tokenizer, ids), ReplaceInvalidUtf8(section.bytes)) << "section " << line[1];
     whole += section.bytes;
   }
   const auto line = Section("whole").at(0);
   ASSERT_EQ(std::to_string(whole.size()), line[1]);
-  ASSERT_EQ(Digest(whole), line[2]) << "mixed_text.cc and mixed_text.py differ";
+  ASSERT_EQ(DigestOf(whole), line[2]) << "mixed_text.cc and mixed_text.py differ";
   const auto ids = tokenizer.Encode(whole);
   EXPECT_EQ(std::to_string(ids.size()), line[3]);
-  EXPECT_EQ(Digest(ids), line[4]);
+  EXPECT_EQ(DigestOf(ids), line[4]);
 }
 
 TEST(TokenizerGolden, LongRunsOfOneCharacter) {
@@ -76,7 +76,7 @@ TEST(TokenizerGolden, LongRunsOfOneCharacter) {
     for (size_t i = 0; i < std::stoul(line[2]); ++i) text += one;
     const auto ids = DeepSeekTokenizer()->Encode(text);
     EXPECT_EQ(std::to_string(ids.size()), line[3]) << line[1];
-    EXPECT_EQ(Digest(ids), line[4]) << line[1];
+    EXPECT_EQ(DigestOf(ids), line[4]) << line[1];
   }
 }
 
@@ -91,9 +91,9 @@ TEST(TokenizerGolden, AllAddedTokens) {
     EXPECT_EQ(tokenizer.TokenId(content), id);
     EXPECT_TRUE(tokenizer.IsAdded(id));
     const std::string text = "a " + content + " b" + content + content;
-    EXPECT_EQ(Digest(tokenizer.EncodeWithAddedTokens(text)), line[2]) << content;
+    EXPECT_EQ(DigestOf(tokenizer.EncodeWithAddedTokens(text)), line[2]) << content;
     const auto plain = tokenizer.Encode(text);
-    EXPECT_EQ(Digest(plain), line[3]) << content;
+    EXPECT_EQ(DigestOf(plain), line[3]) << content;
     for (const int32_t one : plain) EXPECT_FALSE(tokenizer.IsAdded(one)) << content;
   }
 }
@@ -108,8 +108,9 @@ TEST(TokenizerGolden, Decoding) {
       const auto id = static_cast<int32_t>(random.Next() % 128815);
       ids.push_back(seed % 2 == 1 ? id % 400 : id);
     }
-    EXPECT_EQ(Digest(Decode(*DeepSeekTokenizer(), ids)), line[2]) << "seed " << seed;
-    EXPECT_EQ(Digest(Decode(*DeepSeekTokenizer(), ids, {.skip_special = true})), line[3]) << "seed " << seed;
+    EXPECT_EQ(DigestOf(Decode(*DeepSeekTokenizer(), ids)), line[2]) << "seed " << seed;
+    EXPECT_EQ(DigestOf(Decode(*DeepSeekTokenizer(), ids, {.skip_special = true})), line[3])
+        << "seed " << seed;
   }
 }
 
