@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -44,6 +45,13 @@ def serving(*flags):
         check("SIGTERM", server.wait(timeout=20) == 0)
     finally:
         server.kill()
+
+
+def free_port():
+    """One that nobody listens on now, for a program that cannot choose its own."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 def run(command, folder, **environment):
