@@ -116,7 +116,7 @@ TEST(Manual, HasEveryCommandAndFlag) {
   EXPECT_THAT(Out({"manual", "run"}), HasSubstr("MORAINE_CTX")) << "a variable of the policy";
   const std::string serve = Out({"manual", "serve"});
   for (const char* plain : {"help", "ui"}) EXPECT_THAT(serve, HasSubstr(fmt::format("{}\\fR\n", plain)));
-  EXPECT_THAT(serve, HasSubstr("slots\\fR \\fIINT\\fR\n"));
+  EXPECT_THAT(serve, HasSubstr("slots\\fR \\fITEXT\\fR\n"));
   EXPECT_EQ(RunMoraine({"manual", "nothing"}).exit_code, 2);
 }
 
