@@ -94,6 +94,10 @@ GemmReport CpuBackend::PrefillReport() const {
   const KernelSet& kernels = state_->kernels;
   for (size_t f = 0; f < kWeightFormats; ++f) {
     const auto format = static_cast<WeightFormat>(f);
+    if (kernels.dot_tile[f] != nullptr) {
+      report.own.push_back(fmt::format("own: amx f32 of {}, from {} row(s) on", Describe(format).name,
+                                       kernels.dot_tile_rows[f]));
+    }
     if (!kernels.HasTile(format)) continue;
     report.own.push_back(fmt::format("own: {} int8 of {}, from {} row(s) on", Name(kernels.q8_tile_isa[f]),
                                      Describe(format).name, kernels.q8_tile_rows[f]));

@@ -43,6 +43,7 @@ CpuDense::CpuDense(const ModelShape& shape, const DenseWeights& weights, const D
       head_input_(options.max_logit_rows, shape.hidden),
       logits_(options.max_logit_rows, shape.vocab) {
   exact_.gemm = nullptr;
+  exact_.dot_tile = {};
   PrepareGemm();
 }
 
@@ -111,7 +112,8 @@ void CpuDense::Normalise(Buffer& in, std::span<const float> gain, float eps, Buf
 
 // What multiplies `w` in this step.
 const KernelSet& CpuDense::StepKernels(const MatView& w) const {
-  return single_rows_ && kernels_.gemm != nullptr && !kernels_.gemm->Takes(w, 1) ? exact_ : kernels_;
+  const bool tiles = kernels_.gemm != nullptr && kernels_.gemm->Takes(w, 1);
+  return single_rows_ && !tiles ? exact_ : kernels_;
 }
 
 void CpuDense::Project(const MatView& w, Buffer& in, Buffer* out) {

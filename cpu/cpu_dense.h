@@ -63,7 +63,7 @@ class CpuDense final : public Dense {
   DenseWeights weights_;
   DenseOptions options_;
   KernelSet kernels_;
-  // Without oneDNN: the router and the head decide, so their bits do not depend on the rows; nor do those of
+  // Without tiles: the router and the head decide, so their bits do not depend on the rows; nor do those of
   // any product in a step of single rows.
   KernelSet exact_;
   WorkerPool* pool_;

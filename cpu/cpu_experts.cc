@@ -222,7 +222,7 @@ void CpuExperts::Multiply(const MatView& w, int64_t begin, int64_t end, const Op
     kernels_.Q8Dot(w.format, single_rows_ ? 1 : n)(
         w, begin, end, x.q8_rows[Number(LayoutFor(w.format))].data() + first_entry, n, y);
   } else {
-    kernels_.Dot(w.format)(w, begin, end, x.rows.data() + first_entry, n, y);
+    kernels_.Dot(w.format, single_rows_ ? 1 : n)(w, begin, end, x.rows.data() + first_entry, n, y);
   }
 }
 

@@ -22,8 +22,8 @@ void GatedMlp::Run(WorkerPool& pool, const KernelSet& kernels, const MlpWeights&
   pool.ParallelFor((w.gate.rows + rows - 1) / rows, [&](int64_t task, int) {
     const int64_t begin = task * rows;
     const int64_t end = std::min(begin + rows, w.gate.rows);
-    kernels.Dot(w.gate.format)(w.gate, begin, end, x, n, gate);
-    kernels.Dot(w.up.format)(w.up, begin, end, x, n, up);
+    kernels.Dot(w.gate.format, n)(w.gate, begin, end, x, n, gate);
+    kernels.Dot(w.up.format, n)(w.up, begin, end, x, n, up);
     for (int64_t t = 0; t < n; ++t)
       kernels.silu(gate[t] + begin, up[t] + begin, end - begin, gate[t] + begin);
   });

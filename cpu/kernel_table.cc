@@ -15,8 +15,8 @@
 namespace moraine {
 namespace {
 
-constexpr KernelRow Dot(WeightFormat format, Isa isa, DotFn fn) {
-  return {KernelOp::kDot, format, isa, fn, nullptr, nullptr, 0};
+constexpr KernelRow Dot(WeightFormat format, Isa isa, DotFn fn, int64_t min_rows = 1) {
+  return {KernelOp::kDot, format, isa, fn, nullptr, nullptr, min_rows};
 }
 constexpr KernelRow Q8Dot(WeightFormat format, Isa isa, Q8DotFn fn) {
   return {KernelOp::kQ8Dot, format, isa, nullptr, fn, nullptr, 0};
@@ -38,8 +38,8 @@ constexpr auto kInt4 = WeightFormat::kInt4Group;
 constexpr std::array kRows = {
     Q8Tile(kInt4, Isa::kAmx, amx::Q8TileInt4, 3),
     Q8Tile(kInt8, Isa::kAmx, amx::Q8TileInt8, 1),
-    Dot(kFp8, Isa::kAmx, amx::DotFp8),
-    Dot(kBf16, Isa::kAmx, amx::DotBf16),
+    Dot(kFp8, Isa::kAmx, amx::DotFp8, 2),
+    Dot(kBf16, Isa::kAmx, amx::DotBf16, 2),
     Dot(kFp8, Isa::kAvx512Vbmi, avx512vbmi::DotFp8),
     Transposed(kFp8, Isa::kAvx512Vbmi, avx512vbmi::TransposedFp8),
     Q8Dot(kInt4, Isa::kAvx512Vnni, avx512vnni::Q8DotInt4),
@@ -225,9 +225,15 @@ Result<KernelSet> SelectKernels(const std::string& isa, Activations activations)
     const auto format = static_cast<size_t>(row.format);
     switch (row.op) {
       case KernelOp::kDot:
+        if (row.min_rows > 1) {
+          if (set.dot_tile[format] != nullptr) break;
+          set.dot_tile[format] = row.dot;
+          set.dot_tile_rows[format] = row.min_rows;
+          set.dot_bytes = kFloatTileBytes;
+          break;
+        }
         if (set.dot[format] != nullptr) break;
         set.dot[format] = row.dot;
-        if (row.isa == Isa::kAmx) set.dot_bytes = kFloatTileBytes;
         if (set.q8_dot[format] == nullptr) set.isa[format] = row.isa;
         break;
       case KernelOp::kQ8Dot:

@@ -67,7 +67,7 @@ struct KernelRow {
   DotFn dot;                // for kDot
   Q8DotFn q8_dot;           // for kQ8Dot and kQ8Tile
   TransposedFn transposed;  // for kTransposed
-  int64_t min_rows;         // kQ8Tile: from how many rows of x on it is the faster one, as measured
+  int64_t min_rows;         // kDot, kQ8Tile: from how many rows of x on it is the faster one, as measured
 };
 
 /// What stands between products, whatever the weights' format.
@@ -94,7 +94,9 @@ bool FitsQ8(const MatView& w);
 /// One function per operation and format: what a backend calls.
 struct KernelSet {
   std::array<DotFn, kWeightFormats> dot{};
-  int64_t dot_bytes = 0;  // that they keep for each thread that calls them
+  std::array<DotFn, kWeightFormats> dot_tile{};         // null where no tile is to be had
+  std::array<int64_t, kWeightFormats> dot_tile_rows{};  // from this many rows of x on
+  int64_t dot_bytes = 0;                                // that dot_tile keeps for each thread that calls it
   std::array<Q8DotFn, kWeightFormats>
       q8_dot{};  // null but for integer formats, and for all with f32 activations
   std::array<Q8DotFn, kWeightFormats> q8_tile{};       // null where no tile is to be had
@@ -108,6 +110,11 @@ struct KernelSet {
   PrefillGemm* gemm = nullptr;  // borrowed; takes products with many rows where it is there
 
   DotFn Dot(WeightFormat format) const { return dot[static_cast<size_t>(format)]; }
+  /// The faster one for n rows of x. Their sums are formed in different orders.
+  DotFn Dot(WeightFormat format, int64_t n) const {
+    const auto f = static_cast<size_t>(format);
+    return dot_tile[f] != nullptr && n >= dot_tile_rows[f] ? dot_tile[f] : dot[f];
+  }
   Q8DotFn Q8Dot(WeightFormat format) const { return q8_dot[static_cast<size_t>(format)]; }
   bool HasTile(WeightFormat format) const { return q8_tile[static_cast<size_t>(format)] != nullptr; }
   bool TakesTile(WeightFormat format, int64_t n) const {

@@ -19,7 +19,7 @@ int64_t TaskRows(const MatView& w, int workers) {
 void Multiply(WorkerPool& pool, const KernelSet& kernels, const MatView& w, const float* const* x, int64_t n,
               float* const* y) {
   if (kernels.gemm != nullptr && kernels.gemm->Takes(w, n)) return kernels.gemm->Multiply(pool, w, x, n, y);
-  const DotFn dot = kernels.Dot(w.format);
+  const DotFn dot = kernels.Dot(w.format, n);
   const int64_t rows = TaskRows(w, pool.threads());
   pool.ParallelFor((w.rows + rows - 1) / rows, [&](int64_t task, int) {
     dot(w, task * rows, std::min((task + 1) * rows, w.rows), x, n, y);

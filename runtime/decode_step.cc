@@ -27,7 +27,7 @@ Status Layer(StepParts& parts, LayerId layer, bool single_rows) {
   // cache
   MORAINE_RETURN_IF_ERROR(parts.dense.Attend(layer));
   if (!parts.shape.IsMoe(layer)) {
-    const Status done = parts.dense.DenseMlp(layer);  // x += mlp(n): the first layers
+    Status done = parts.dense.DenseMlp(layer);  // x += mlp(n): the first layers
     clock.Lap(&parts.seconds.dense);
     return done;
   }

@@ -204,10 +204,11 @@ double Rate(double amount, double seconds) {
 
 Speed Decode(const ModelWork& work, const Rates& rates, const ForecastOptions& o, const Model& model,
              const Model& worst, const Model& best) {
-  Speed speed{.tok_s = Rate(1, model.TokenSeconds()),
-              .low = Rate(1, worst.TokenSeconds()),
-              .high = Rate(1, best.TokenSeconds()),
-              .token = {.dense = model.TokenSeconds() - model.RoutedSeconds(), .experts = model.RoutedSeconds()}};
+  Speed speed{
+      .tok_s = Rate(1, model.TokenSeconds()),
+      .low = Rate(1, worst.TokenSeconds()),
+      .high = Rate(1, best.TokenSeconds()),
+      .token = {.dense = model.TokenSeconds() - model.RoutedSeconds(), .experts = model.RoutedSeconds()}};
   const double bytes = work.dense_bytes() + work.head.bytes;
   const double dense = model.DenseSeconds();
   speed.stages.push_back({"dense weights", work.dense.empty() ? "ram" : ReaderOf(work.dense.front(), rates),

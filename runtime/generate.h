@@ -28,8 +28,8 @@ struct Generated {
   FinishReason reason = FinishReason::kLength;
   int64_t prompt_tokens = 0;
   double prefill_seconds = 0;
-  double decode_seconds = 0;     // of all tokens but the first, which prefill yields
-  StepSeconds prefill_parts;     // of that time
+  double decode_seconds = 0;  // of all tokens but the first, which prefill yields
+  StepSeconds prefill_parts;  // of that time
   StepSeconds decode_parts;
   int64_t decode_ram_bytes = 0;  // read meanwhile, by tier
   int64_t decode_nvme_bytes = 0;

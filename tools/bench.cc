@@ -368,7 +368,7 @@ class Bench {
   double decode_s_ = 0;
   StepSeconds decode_parts_;
   StepSeconds prefill_token_;  // of the last round
-  double ram_bytes_ = 0;  // read by decode
+  double ram_bytes_ = 0;       // read by decode
   double nvme_bytes_ = 0;
   int64_t hits_ = 0;
   int64_t misses_ = 0;

@@ -11,7 +11,7 @@ namespace {
 bool Chosen(const KernelSet& set, const KernelRow& row) {
   switch (row.op) {
     case KernelOp::kDot:
-      return set.Dot(row.format) == row.dot;
+      return set.Dot(row.format, row.min_rows) == row.dot;
     case KernelOp::kQ8Dot:
       return set.Q8Dot(row.format) == row.q8_dot;
     case KernelOp::kQ8Tile:

@@ -92,10 +92,10 @@ std::optional<HistoryEntry> ParseEntry(const std::string& line) {
 
 // "a token's dense part 12.1 ms, measured 13.0, +7 %; its experts ..."
 std::string PartsText(const StepSeconds& predicted, const StepSeconds& measured) {
-  return fmt::format("dense part {:.2f} ms, measured {:.2f}, {:+.0f} %; experts {:.2f} ms, measured {:.2f}, {:+.0f} %",
-                     1e3 * predicted.dense, 1e3 * measured.dense, Percent(measured.dense, predicted.dense),
-                     1e3 * predicted.experts, 1e3 * measured.experts,
-                     Percent(measured.experts, predicted.experts));
+  return fmt::format(
+      "dense part {:.2f} ms, measured {:.2f}, {:+.0f} %; experts {:.2f} ms, measured {:.2f}, {:+.0f} %",
+      1e3 * predicted.dense, 1e3 * measured.dense, Percent(measured.dense, predicted.dense),
+      1e3 * predicted.experts, 1e3 * measured.experts, Percent(measured.experts, predicted.experts));
 }
 
 }  // namespace

@@ -69,8 +69,8 @@ nlohmann::ordered_json PartsJson(const StepSeconds& parts);
 /// prefill_token, stages}.
 nlohmann::ordered_json PredictionJson(const Prediction& prediction);
 
-/// "predicted 5.1 tok/s (4.2 to 5.9), limit ram; measured 5.3 (+4 %); ...", then a line each for a token's parts
-/// in the answer and in the prompt.
+/// "predicted 5.1 tok/s (4.2 to 5.9), limit ram; measured 5.3 (+4 %); ...", then a line each for a token's
+/// parts in the answer and in the prompt.
 std::string PredictionText(const Prediction& prediction, const RunFigures& measured);
 
 struct HistoryEntry {

@@ -28,7 +28,7 @@ struct ApiOptions {
   /// POST /policy: reads the policy again; gives what has changed, as a JSON object. Called on a thread of
   /// the Api's own. Required.
   std::function<Result<std::string>()> reload;
-  bool page = false;               // answer "/" with a page for browsers
+  bool page = false;  // answer "/" with a page for browsers
 };
 
 /// Any thread may call anything; nothing blocks. Before SetModel every endpoint that needs the model answers
