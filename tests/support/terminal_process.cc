@@ -4,9 +4,12 @@
 #include <pty.h>
 #include <signal.h>
 #include <sys/wait.h>
+#include <termios.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <cstdlib>
+#include <thread>
 
 namespace moraine::test {
 
@@ -58,6 +61,16 @@ bool TerminalProcess::WaitFor(const std::string& text, int seconds) {
   }
   found_ = at + text.size();
   return true;
+}
+
+bool TerminalProcess::WaitForPrompt() {
+  if (!WaitFor("> ")) return false;
+  for (int i = 0; i < 2000; ++i) {
+    termios state = {};
+    if (::tcgetattr(fd_, &state) == 0 && (state.c_lflag & ICANON) == 0) return true;
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  return false;
 }
 
 int TerminalProcess::Wait() {

@@ -21,6 +21,9 @@ class TerminalProcess {
   void Type(const std::string& keys) const;
   /// Reads until `text` comes after what earlier calls found; false when it ends or is silent for `seconds`.
   bool WaitFor(const std::string& text, int seconds = 20);
+  /// The same for "> ", and until the line editor has the keys: what comes sooner is still the terminal's,
+  /// which takes Ctrl-C and Ctrl-D itself.
+  bool WaitForPrompt();
   /// All it has shown, escapes included.
   const std::string& shown() const { return shown_; }
   /// Waits for its end: the exit code, or minus the signal's number.

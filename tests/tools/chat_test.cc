@@ -105,14 +105,14 @@ TEST_F(Chat, RefusalsEndAScriptWithTheirExitCode) {
 TEST_F(Chat, OnATerminalThinkingIsDimAndALineCanBeMended) {
   TerminalProcess chat(Words());
   ASSERT_TRUE(chat.WaitFor("/help")) << chat.shown();
-  ASSERT_TRUE(chat.WaitFor("> "));
+  ASSERT_TRUE(chat.WaitForPrompt());
   chat.Type(
       "What is 348 + 274\x7f"
       "5?\r");  // Backspace
   ASSERT_TRUE(chat.WaitFor(kDim + "--- thinking ---")) << chat.shown();
   ASSERT_TRUE(chat.WaitFor("348 + 275 = 623")) << chat.shown();
   ASSERT_TRUE(chat.WaitFor("tok/s"));
-  ASSERT_TRUE(chat.WaitFor("> "));
+  ASSERT_TRUE(chat.WaitForPrompt());
   chat.Type("\x1b[A\r");  // the line before
   ASSERT_TRUE(chat.WaitFor("= 623")) << chat.shown();
   chat.Type("/exit\r");
@@ -121,10 +121,10 @@ TEST_F(Chat, OnATerminalThinkingIsDimAndALineCanBeMended) {
 
 TEST_F(Chat, NoColorIsHeard) {
   TerminalProcess chat(Words(), {"NO_COLOR=1"});
-  ASSERT_TRUE(chat.WaitFor("> "));
+  ASSERT_TRUE(chat.WaitForPrompt());
   chat.Type("What is 5 + 4?\r");
   ASSERT_TRUE(chat.WaitFor("= 9")) << chat.shown();
-  ASSERT_TRUE(chat.WaitFor("> "));
+  ASSERT_TRUE(chat.WaitForPrompt());
   chat.Type("\x04");
   EXPECT_EQ(chat.Wait(), 0);
   EXPECT_THAT(chat.shown(), Not(HasSubstr(kDim)));
@@ -132,36 +132,32 @@ TEST_F(Chat, NoColorIsHeard) {
 
 // The one slot is taken, so that the answer waits until it is stopped.
 TEST_F(Chat, CtrlCStopsTheAnswerAndDropsALineButNotTheProgram) {
+  const auto shows = [](const std::string& line) {
+    for (int i = 0; i < 1000; ++i) {
+      if (server_->Client().Get("/metrics").body.find("\n" + line + "\n") != std::string::npos) return true;
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+    return false;
+  };
   HttpClient hog = server_->Client();
   hog.SendPost("/v1/completions", R"({"prompt": "a", "ignore_eos": true, "max_tokens": 90000})");
-  const auto taken = [] {
-    return server_->Client().Get("/metrics").body.find("\nmoraine_num_requests_running 1\n") !=
-           std::string::npos;
-  };
-  for (int i = 0; i < 1000 && !taken(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
-  ASSERT_TRUE(taken());
+  ASSERT_TRUE(shows("moraine_num_requests_running 1"));
   TerminalProcess chat(Words());
-  ASSERT_TRUE(chat.WaitFor("> "));
+  ASSERT_TRUE(chat.WaitForPrompt());
   chat.Type("What is 5 + 4?\r");
-  ASSERT_TRUE(chat.WaitFor("4?\r\n")) << chat.shown();
-  // Between the line's end and the answer's begin a key is still a key, and may drop the line.
-  bool stopped = false;
-  for (int i = 0; i < 10 && !stopped; ++i) {
-    chat.Type("\x03");
-    stopped = chat.WaitFor("stopped; no token", 2);
-    if (!stopped && chat.shown().find("(Ctrl-D") != std::string::npos) {
-      chat.Type("What is 5 + 4?\r");
-      std::this_thread::sleep_for(std::chrono::milliseconds(300));
-    }
-  }
+  // Not before the server has the question: until then Ctrl-C drops the line.
+  ASSERT_TRUE(shows("moraine_num_requests_waiting 1")) << chat.shown();
+  chat.Type("\x03");
+  const bool stopped = chat.WaitFor("stopped; no token");
   hog.Close();
   ASSERT_TRUE(stopped) << chat.shown();
-  ASSERT_TRUE(chat.WaitFor("> "));
+  ASSERT_TRUE(chat.WaitForPrompt());
   chat.Type("half a li\x03");
   ASSERT_TRUE(chat.WaitFor("(Ctrl-D or /exit ends)")) << chat.shown();
+  ASSERT_TRUE(chat.WaitForPrompt());
   chat.Type("What is 1 + 2?\r");
   ASSERT_TRUE(chat.WaitFor("1 + 2 = 3")) << chat.shown();
-  ASSERT_TRUE(chat.WaitFor("> "));
+  ASSERT_TRUE(chat.WaitForPrompt());
   chat.Type("\x04");
   EXPECT_EQ(chat.Wait(), 0);
 }
