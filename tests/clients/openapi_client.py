@@ -20,7 +20,7 @@ LONGEST_S = 600
 
 def main():
     binary, model, *more = sys.argv[1:]
-    server = subprocess.Popen([binary, "serve", model, "--listen", "127.0.0.1:0"], stderr=subprocess.PIPE, text=True)
+    server = subprocess.Popen([binary, "serve", model, "--listen", "127.0.0.1:0", "--ui"], stderr=subprocess.PIPE, text=True)
     try:
         said = ""
         while "moraine: ready" not in said:
