@@ -11,7 +11,7 @@
 #include <string_view>
 
 #include "runtime/core/json_guard.h"
-#include "runtime/core/json_member.h"
+#include "runtime/core/ordered_json.h"
 #include "runtime/grammar/json_schema.h"
 #include "runtime/grammar/matcher.h"
 
@@ -83,7 +83,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const std::string_view choices = input.substr(2, data[0]);
   const std::string schema(input.substr(2 + choices.size()));
   if (!ParseJson(schema, "the schema").has_value()) return 0;
-  const auto read = ReadOrderedMember("{\"s\":" + schema + "}", {"s"});
+  const auto read = ParseOrderedJson(schema, "the schema");
   if (!read.has_value()) return 0;
   const auto grammar = CompileJsonSchema(*read, {.strict = (data[1] & 1) != 0});
   if (!grammar.has_value()) {

@@ -5,17 +5,21 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
-#include "runtime/core/json_member.h"
+#include "runtime/core/ordered_json.h"
 #include "runtime/core/printable.h"
 #include "runtime/grammar/json_schema.h"
+#include "runtime/server/openai/json_slice.h"
 
 namespace moraine {
 namespace {
 
+// `body` has a schema.
 Result<std::shared_ptr<const Grammar>> GrammarOf(std::string_view body, bool strict) {
-  MORAINE_ASSIGN_OR_RETURN(
-      const auto schema, ReadOrderedMember(body, {"response_format", "json_schema", "schema"},
-                                           {.max_values = kMostSchemaBytes, .max_bytes = kMostSchemaBytes}));
+  std::string_view text = body;
+  for (const char* name : {"response_format", "json_schema", "schema"}) text = *MemberText(text, name);
+  MORAINE_ASSIGN_OR_RETURN(const auto schema,
+                           ParseOrderedJson(text, "response_format.json_schema.schema",
+                                            {.max_values = kMostSchemaBytes, .max_bytes = kMostSchemaBytes}));
   return CompileJsonSchema(schema, {.strict = strict});
 }
 
