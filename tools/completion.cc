@@ -148,7 +148,8 @@ void AddCompletion(CLI::App& app, int*) {
   command->footer(
       "bash: source <(moraine completion bash)\n"
       "zsh:  source <(moraine completion zsh)       (after compinit)\n"
-      "fish: moraine completion fish | source");
+      "fish: moraine completion fish | source\n\n"
+      "Exit codes: 0 ok, 2 usage.");
   command->callback([&app, shell] {
     const auto commands = DescribeCommands(app);
     fmt::print("{}", *shell == "bash" ? Bash(commands) : *shell == "zsh" ? Zsh(commands) : Fish(commands));

@@ -104,7 +104,8 @@ void AddManual(CLI::App& app, int* exit_code) {
   CLI::App* command = app.add_subcommand("manual", "Print the man page of a command");
   command->add_option("COMMAND", flags->words, "serve, policy check, ... (default: moraine itself)");
   command->add_option("--into", flags->into, "Write the page of every command into this folder instead");
-  command->footer("moraine manual serve | man -l -");
+  command->footer(
+      "moraine manual serve | man -l -\n\nExit codes: 0 ok, 2 usage, 5 the folder cannot be written.");
   command->callback([&app, flags, exit_code] {
     if (const Status status = Run(DescribeCommands(app), *flags); !status.has_value())
       *exit_code = Report(status.error());

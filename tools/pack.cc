@@ -44,7 +44,8 @@ void AddPack(CLI::App& app, int* exit_code) {
       ->required();
   command->footer(
       "Everything else is copied byte for byte. Integers are compressed-tensors pack-quantized,\n"
-      "rounded to nearest; rows shorter than a group get one scale. docs/formats.md has figures.");
+      "rounded to nearest; rows shorter than a group get one scale. docs/formats.md has figures.\n\n"
+      "Exit codes: 0 ok, 2 usage, 3 model files, 5 I/O or internal, 130 interrupted.");
   command->callback([flags, exit_code] {
     CatchInterrupts();
     if (const Status status = RunPack(*flags); !status.has_value()) *exit_code = Report(status.error());

@@ -86,6 +86,7 @@ TEST(Help, FitsAScreen) {
     const std::string help = Out(With(command, "--help"));
     EXPECT_LE(std::count(help.begin(), help.end(), '\n'), 40) << help;
     EXPECT_THAT(help, Not(HasSubstr("\n\n\n")));
+    EXPECT_THAT(help, HasSubstr("Exit codes: 0 "));
   }
 }
 
